@@ -1,0 +1,73 @@
+/* One replica: images and prompts in, answers out. Collective: all ranks of the group make the same calls with the
+ * same arguments (pixels and ids are the same bytes everywhere).
+ *
+ * Owns the model: weights block, decoder, vision, key/value pool, step arena; all sized before
+ * anything is allocated. Nothing in engine_generate's token loop allocates. */
+#ifndef ENGINE_H
+#define ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "comm.h"
+#include "config.h"
+#include "decoder.h"
+#include "ops.h"
+#include "sampler.h"
+#include "weights.h"
+
+struct engine;
+
+struct engine_params {
+    struct decoder_params decoder;
+    int max_prompt_tokens; /* 0: one image and 512 tokens of text */
+    int max_new_tokens;
+    int max_images; /* per prompt */
+    int max_beams;
+};
+
+struct engine_memory { /* bytes of this rank */
+    size_t weights, kv, step, features, exchange, total;
+};
+
+/* Collective. Borrowed: comm, device. cfg is copied. w is read during the call only. */
+int engine_create(struct engine **out, const struct model_config *cfg, const struct engine_params *p, struct weights *w,
+                  struct device *d, struct comm *c, struct weights_stats *stats);
+void engine_destroy(struct engine *e); /* NULL is fine */
+struct engine_memory engine_memory_of(const struct engine *e);
+const struct model_config *engine_config(const struct engine *e);
+
+/* SigLIP and projector for one image: pixels f32 [3, px, px] host memory. Fills slot `slot` of the engine's features,
+ * 0 <= slot < max_images. */
+int engine_encode(struct engine *e, const float *pixels, int slot, const struct tap *tap);
+
+struct generate_params {
+    int max_new_tokens;
+    int n_beams;            /* 1: greedy or sampling */
+    float length_penalty;   /* beams: score = sum of log-probabilities / length^penalty */
+    struct sampler_params sampler;
+    uint64_t record;        /* for the random numbers */
+    int n_eos;
+    const int32_t *eos;
+    const int32_t *forced;  /* NULL, or max_new_tokens ids to feed back instead of the chosen ones */
+};
+
+enum finish { FINISH_EOS, FINISH_LENGTH };
+
+struct answer {
+    int32_t *tokens; /* [max_new_tokens], caller's memory; an eos that ended it is included */
+    int n_tokens;
+    enum finish finish;
+    double logprob; /* sum of log-softmax of the capped logits over tokens */
+    double score;   /* beams: logprob / n_tokens^length_penalty */
+    int64_t prefill_us, decode_us;
+};
+
+/* Generates for a prompt of ids (image tokens included: engine features are placed in order). With n_beams > 1 `out`
+ * holds n_beams answers, best first; otherwise one. n_images * n_patches must equal the number of image tokens.
+ * ERR_INPUT when the prompt does not fit. The tap sees embeddings, layers and final norm of the prefill, and logits of every step
+ * (greedy and forced only). */
+int engine_generate(struct engine *e, const int32_t *ids, size_t n_ids, int n_images, const struct generate_params *g,
+                    struct answer *out, const struct tap *tap);
+
+#endif

@@ -1,0 +1,37 @@
+/* Typed arrays, groups and text attributes in HDF5 files. hdf5.h stays in src/h5.
+ *
+ * Files are written to PATH.tmp and renamed by h5_close, so a file at PATH is always whole. */
+#ifndef H5_H
+#define H5_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dtype.h"
+
+struct h5; /* an open file */
+
+int h5_create(struct h5 **out, const char *path);
+int h5_open(struct h5 **out, const char *path); /* read only */
+/* For a created file: flush, fsync, rename into place. NULL is fine. Frees h in any case. */
+int h5_close(struct h5 *h);
+/* Drops a created file without putting it into place. NULL is fine. */
+void h5_discard(struct h5 *h);
+
+/* `where` is "/" or a group or dataset path; h5_group makes missing groups. */
+int h5_group(struct h5 *h, const char *where);
+int h5_write(struct h5 *h, const char *path, enum dtype t, int n_dims, const size_t *dim, const void *data);
+int h5_write_text_attr(struct h5 *h, const char *where, const char *name, const char *text);
+int h5_write_int_attr(struct h5 *h, const char *where, const char *name, int64_t value);
+
+int h5_exists(struct h5 *h, const char *path); /* 1 or 0 */
+/* Shape of a dataset: *n_dims <= 8, ERR_INPUT when it is missing or has more. */
+int h5_shape(struct h5 *h, const char *path, int *n_dims, size_t dim[8]);
+/* Reads the whole dataset, converted to t; n_elems must be its size. */
+int h5_read(struct h5 *h, const char *path, enum dtype t, void *data, size_t n_elems);
+/* A text attribute into a new string, owned by the caller (free). *out is NULL when absent. */
+int h5_read_text_attr(struct h5 *h, const char *where, const char *name, char **out);
+
+const char *h5_library(void); /* "1.10.8" */
+
+#endif

@@ -1,0 +1,71 @@
+/* Image files to the model's pixels, in a process of their own.
+ *
+ * Decoders read hostile bytes, so they run in a helper process that is started before MPI, with
+ * limits on memory, processor time, pixels and system calls, and is started again when it dies:
+ * a bad image costs one record. JPEG goes through libturbojpeg (byte-identical to Pillow), WebP
+ * through libwebp, PNG, BMP, GIF (first frame) and PNM through stb_image; dispatch is by magic
+ * bytes, never by name. The resize is Pillow's bicubic on uint8, byte for byte.
+ * Colour follows Pillow's convert("RGB"): alpha dropped, grey replicated, 16-bit grey clipped at 255,
+ * 16-bit colour's high byte, Adobe CMYK inverted. Truncated files are errors. */
+#ifndef IMAGE_H
+#define IMAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct image_limits {
+    size_t max_file_bytes;   /* a larger file is refused unread  */
+    size_t max_pixels;       /* width * height                   */
+    size_t max_memory_bytes; /* address space of the helper      */
+    int max_seconds;         /* wall and processor time an image */
+};
+struct image_limits image_limits_default(void); /* 256 MiB, 128 Mpx, 2 GiB, 30 s */
+
+enum image_exif { IMAGE_EXIF_APPLY, IMAGE_EXIF_IGNORE };
+/* Pillow's order of the two resize passes: 13 goes vertical first when that drops more rows. */
+enum image_pass_order { IMAGE_PASSES_PILLOW13, IMAGE_PASSES_HORIZONTAL_FIRST };
+
+struct image_params {
+    int out_px; /* side of the result */
+    enum image_exif exif;
+    enum image_pass_order passes;
+};
+
+struct image_info {
+    int width_px, height_px; /* of the original, after EXIF rotation */
+    char format[8];          /* "JPEG", "PNG", ... */
+};
+
+struct image_helper;
+
+/* Forks the helper. Call before MPI starts and before any thread. */
+int image_helper_start(struct image_helper **out, const struct image_limits *limits);
+void image_helper_stop(struct image_helper *h); /* NULL is fine; kills and reaps it */
+/* Process id of the worker now decoding, for tests that kill it. */
+int image_helper_worker_pid(const struct image_helper *h);
+
+/* Reads and decodes path; rgb gets [out_px, out_px, 3] bytes. The file must be a regular file.
+ * ERR_INPUT names the path and what is wrong: unreadable, unknown format, truncated, too many pixels, decoder died,
+ * timeout. The helper is ready for the next file in every case; ERR_INTERNAL only if it cannot be started again. */
+int image_load(struct image_helper *h, const char *path, const struct image_params *p, uint8_t *rgb, struct image_info *info);
+
+/* What runs inside the helper; also for tests and fuzzing, in this process. */
+struct image {
+    int width_px, height_px;
+    uint8_t *rgb; /* [height, width, 3], owned: image_release */
+    char format[8];
+};
+/* why gets a short reason without the file's name on failure. */
+int image_decode(const uint8_t *bytes, size_t n_bytes, const struct image_limits *limits, enum image_exif exif,
+                 struct image *out, char *why, size_t n_why);
+void image_release(struct image *img);
+/* src [h, w, 3] -> dst [out_px, out_px, 3]. Reference: Pillow's Resample.c (8 bit, 22-bit fixed point). */
+int image_resize_bicubic(const uint8_t *src, int w, int h, int out_px, enum image_pass_order passes, uint8_t *dst);
+/* transformers' rescale and normalise: rgb [px, px, 3] -> out f32 [3, px, px]; for byte v:
+ * x = (float)((double)v * 0.00392156862745098), (x - 0.5f) / 0.5f. */
+void image_normalise(const uint8_t *rgb, int px, float *out);
+
+/* Versions of the decoders, one line, for info. */
+const char *image_libraries(void);
+
+#endif
