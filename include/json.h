@@ -21,27 +21,42 @@ int json_parse_file(struct json_doc **out, const char *path, size_t max_bytes, i
 void json_free(struct json_doc *doc);
 const struct json *json_root(const struct json_doc *doc);
 
-enum json_kind { JSON_NULL, JSON_BOOL, JSON_INT, JSON_REAL, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+/* jansson owns JSON_STRING, json_string() and their like; hence KIND, and _text and _number below. */
+enum json_kind {
+    JSON_KIND_NULL,
+    JSON_KIND_BOOL,
+    JSON_KIND_INT,
+    JSON_KIND_REAL,
+    JSON_KIND_STRING,
+    JSON_KIND_ARRAY,
+    JSON_KIND_OBJECT,
+};
 enum json_kind json_kind_of(const struct json *v);
 /* NULL when absent. */
 const struct json *json_get(const struct json *object, const char *key);
 size_t json_len(const struct json *array_or_object);
 const struct json *json_at(const struct json *array, size_t i);
-/* Object members in file order: *key and *value of member i in [0, json_len). Linear in i. */
-struct json_iter { void *state; };
-bool json_each(const struct json *object, struct json_iter *it, const char **key, const struct json **value);
+/* Object members in file order. Start with a zeroed iterator; false after the last member. */
+struct json_iter {
+    void *state;
+};
+bool json_each(const struct json *object, struct json_iter *it, const char **key,
+               const struct json **value);
 
 /* Values; "" / 0 / false when v is of another kind, so check json_kind_of first. */
-const char *json_string(const struct json *v); /* UTF-8, may hold no NUL */
+const char *json_text(const struct json *v); /* UTF-8, holds no NUL */
 int64_t json_int(const struct json *v);
-double json_real(const struct json *v); /* an integer is accepted */
+double json_number(const struct json *v); /* integer or real */
 bool json_bool(const struct json *v);
 
 /* Typed members. A present value of another kind or outside [min, max] is an error that names
  * document and key; an absent or null key leaves *out as it is. */
-int json_get_int(const struct json_doc *doc, const struct json *object, const char *key, int64_t min, int64_t max, int *out);
-int json_get_real(const struct json_doc *doc, const struct json *object, const char *key, double min, double max, float *out);
-int json_get_bool(const struct json_doc *doc, const struct json *object, const char *key, bool *out);
+int json_get_int(const struct json_doc *doc, const struct json *object, const char *key,
+                 int64_t min, int64_t max, int *out);
+int json_get_real(const struct json_doc *doc, const struct json *object, const char *key,
+                  double min, double max, float *out);
+int json_get_bool(const struct json_doc *doc, const struct json *object, const char *key,
+                  bool *out);
 
 /* Writing: the string with quotes and escapes; control characters as \u00xx. Invalid UTF-8 bytes
  * are written as U+FFFD, so the line is always valid JSON. */
