@@ -15,6 +15,8 @@ int vision_create(struct vision **out, const struct model_config *cfg, struct tp
 void vision_destroy(struct vision *v);
 /* Bytes of activations a pass needs from the step arena. */
 size_t vision_step_bytes(const struct model_config *cfg, const struct tp_plan *plan);
+/* Largest n_tok * n_out of a row-parallel product, for tp_create. */
+size_t vision_row_elems(const struct model_config *cfg);
 /* pixels [3, image_px, image_px] f32 device memory -> features [n_patches, text d_model] device memory. Collective. */
 int vision_encode(struct vision *v, struct arena *step, const float *pixels, float *features, const struct tap *tap);
 

@@ -1,0 +1,271 @@
+/* Gemma 2 (Gemma Team, "Gemma 2: improving open language models at a practical size") with
+ * PaliGemma's prefix mask.
+ *
+ * Four RMSNorms per layer: before and after attention, before and after the feed-forward layer.
+ * The norm after a sub-layer acts on its output alone and needs the complete sum over ranks, so
+ * there are exactly two exchanges per layer and neither can be put off past its norm. The seam
+ * between sub-layers (post-norm, residual, next pre-norm) is one fused step of ops.
+ *
+ * Prefill and decoding are the same pass over n_tok new tokens. */
+#include "decoder.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "decoder_impl.h"
+#include "status.h"
+
+/* Rows of the feed-forward layer and of the exact sums that are in memory at once. */
+enum { TILE_TOKENS = 256 };
+
+/* What a pass of n_tok tokens holds in the step arena. */
+struct decoder_step {
+    float *y;         /* [n_tok, d_model] normed              */
+    float *f;         /* [n_tok, d_model] a sub-layer's output */
+    float *q, *att;   /* [n_tok, local heads * d_head]        */
+    float *k, *v;     /* [n_tok, local KV heads * d_head]     */
+    float *ff;        /* [TILE_TOKENS, local feed-forward]    */
+};
+
+/* One pass: what every layer needs to know of it. */
+struct pass {
+    struct decoder_step s;
+    const struct kvcache *kv;
+    const struct kvseq *seq;
+    size_t n_tok, pos0, n_prefix;
+};
+
+static size_t range_len(struct tp_range r)
+{
+    return r.end - r.begin;
+}
+
+static size_t tile_tokens(size_t n_tok)
+{
+    return n_tok < TILE_TOKENS ? n_tok : TILE_TOKENS;
+}
+
+/* Local KV head of each local query head; heads of a group share one (contiguous groups). */
+static void map_heads(struct decoder *d)
+{
+    const struct tp_plan *plan = tp_plan_of(d->tp);
+    const size_t group = (size_t)(d->cfg->n_heads / d->cfg->n_kv_heads);
+
+    for (size_t h = plan->heads.begin; h < plan->heads.end; h++)
+        d->kv_of_head[h - plan->heads.begin] = (int32_t)(h / group - plan->kv_heads.begin);
+}
+
+int decoder_create(struct decoder **out, const struct model_config *cfg, const struct decoder_params *p, struct tp *tp,
+                   const struct weights *w, struct weights_list *list)
+{
+    struct decoder *d = calloc(1, sizeof *d);
+    int rc;
+
+    if (!d)
+        return FAIL(ERR_NOMEM, "decoder");
+    d->cfg = &cfg->text;
+    d->image_token = cfg->image_token;
+    d->params = *p;
+    d->tp = tp;
+    d->dev = tp_device(tp);
+    d->embed_scale = dtype_round(sqrtf((float)cfg->text.d_model), p->embed_scale);
+    d->layers = calloc((size_t)cfg->text.n_layers, sizeof *d->layers);
+    d->kv_of_head = calloc((size_t)cfg->text.n_heads, sizeof *d->kv_of_head);
+    if (!d->layers || !d->kv_of_head) {
+        rc = FAIL(ERR_NOMEM, "decoder of %d layers", cfg->text.n_layers);
+        goto destroy_d;
+    }
+    map_heads(d);
+    TRY_GOTO(decoder_want(d, w, list), destroy_d);
+    *out = d;
+    return OK;
+destroy_d:
+    decoder_destroy(d);
+    return rc;
+}
+
+void decoder_destroy(struct decoder *d)
+{
+    if (!d)
+        return;
+    free(d->kv_of_head);
+    free(d->layers);
+    free(d);
+}
+
+/* ---- sizes ---- */
+
+size_t decoder_row_elems(const struct model_config *cfg, size_t n_tok)
+{
+    return tile_tokens(n_tok) * (size_t)cfg->text.d_model;
+}
+
+size_t decoder_step_bytes(const struct model_config *cfg, const struct tp_plan *plan, size_t n_tok)
+{
+    const size_t d = (size_t)cfg->text.d_model, d_head = (size_t)cfg->text.d_head;
+
+    return 2 * arena_round(n_tok * d * sizeof(float)) +
+           2 * arena_round(n_tok * range_len(plan->heads) * d_head * sizeof(float)) +
+           2 * arena_round(n_tok * range_len(plan->kv_heads) * d_head * sizeof(float)) +
+           arena_round(tile_tokens(n_tok) * range_len(plan->ff) * sizeof(float));
+}
+
+static struct decoder_step take_step(const struct decoder *d, struct arena *a, size_t n_tok)
+{
+    const struct tp_plan *plan = tp_plan_of(d->tp);
+    const size_t n = (size_t)d->cfg->d_model, d_head = (size_t)d->cfg->d_head;
+    const size_t q_cols = range_len(plan->heads) * d_head, kv_cols = range_len(plan->kv_heads) * d_head;
+
+    return (struct decoder_step){
+        .y = arena_take(a, n_tok * n * sizeof(float)),
+        .f = arena_take(a, n_tok * n * sizeof(float)),
+        .q = arena_take(a, n_tok * q_cols * sizeof(float)),
+        .att = arena_take(a, n_tok * q_cols * sizeof(float)),
+        .k = arena_take(a, n_tok * kv_cols * sizeof(float)),
+        .v = arena_take(a, n_tok * kv_cols * sizeof(float)),
+        .ff = arena_take(a, tile_tokens(n_tok) * range_len(plan->ff) * sizeof(float)),
+    };
+}
+
+/* ---- input ---- */
+
+int decoder_embed(struct decoder *d, float *x, const int32_t *ids, size_t n_ids, const float *features, size_t n_image_rows)
+{
+    const size_t n = (size_t)d->cfg->d_model;
+    size_t i = 0, next_image = 0;
+
+    while (i < n_ids) {
+        const bool image = ids[i] == d->image_token;
+        size_t end = i + 1;
+
+        while (end < n_ids && (ids[end] == d->image_token) == image)
+            end++;
+        if (image) {
+            ASSERT(next_image + (end - i) <= n_image_rows);
+            TRY(ops_copy(d->dev, x + i * n, features + next_image * n, (end - i) * n * sizeof(float)));
+            next_image += end - i;
+        } else {
+            TRY(tp_embed(d->tp, x + i * n, ids + i, &d->table, d->embed_scale, end - i));
+        }
+        i = end;
+    }
+    return OK;
+}
+
+/* ---- the pass ---- */
+
+/* Sliding layers lose the window's far side only while decoding, and only as transformers does it. */
+static size_t window_of(const struct decoder *d, int layer)
+{
+    return d->params.window == DECODER_WINDOW_HF && d->cfg->sliding[layer] ? (size_t)d->cfg->window : 0;
+}
+
+/* f = o_proj(attention(y)) */
+static int attention_block(struct decoder *d, int layer, const struct pass *p)
+{
+    const struct text_config *c = d->cfg;
+    const struct decoder_layer *w = &d->layers[layer];
+    const struct tp_plan *plan = tp_plan_of(d->tp);
+    const size_t n = (size_t)c->d_model, d_head = (size_t)c->d_head, n_heads = range_len(plan->heads);
+    const struct ops_kv kv = kvcache_layer(p->kv, p->seq, layer);
+    const struct ops_attention a = {
+        .n_tok = p->n_tok,
+        .pos0 = p->pos0,
+        .n_heads = n_heads,
+        .kv_of_head = d->kv_of_head,
+        .d_head = d_head,
+        .n_prefix = p->n_prefix,
+        .window = window_of(d, layer),
+        .scale = c->attn_scale,
+        .softcap = c->attn_softcap,
+    };
+
+    TRY(ops_linear(d->dev, p->s.q, p->s.y, &w->q_w, NULL, OPS_ACT_NONE, p->n_tok));
+    TRY(ops_linear(d->dev, p->s.k, p->s.y, &w->k_w, NULL, OPS_ACT_NONE, p->n_tok));
+    TRY(ops_linear(d->dev, p->s.v, p->s.y, &w->v_w, NULL, OPS_ACT_NONE, p->n_tok));
+    TRY(ops_rope_store(d->dev, p->s.q, p->s.k, p->s.v, &kv, p->pos0, c->rope_theta, p->n_tok, n_heads,
+                       range_len(plan->kv_heads), d_head));
+    TRY(ops_attention(d->dev, p->s.att, p->s.q, &kv, &a));
+    for (size_t t = 0; t < p->n_tok; t += TILE_TOKENS)
+        TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.att + t * n_heads * d_head, &w->o_w, d_head, (size_t)c->n_heads, NULL, NULL,
+                          tile_tokens(p->n_tok - t), "attention output"));
+    return OK;
+}
+
+/* f = down(gelu(gate(y)) * up(y)) */
+static int feed_forward_block(struct decoder *d, int layer, const struct pass *p)
+{
+    const struct decoder_layer *w = &d->layers[layer];
+    const size_t n = (size_t)d->cfg->d_model, grain = tp_plan_of(d->tp)->ff_grain;
+    const size_t n_chunks = ((size_t)d->cfg->d_ff + grain - 1) / grain;
+
+    for (size_t t = 0; t < p->n_tok; t += TILE_TOKENS) {
+        const size_t n_tok = tile_tokens(p->n_tok - t);
+
+        TRY(ops_linear_geglu(d->dev, p->s.ff, p->s.y + t * n, &w->gate_w, &w->up_w, n_tok));
+        TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.ff, &w->down_w, grain, n_chunks, NULL, NULL, n_tok, "feed-forward output"));
+    }
+    return OK;
+}
+
+int decoder_forward(struct decoder *d, struct arena *step, struct kvcache *kv, struct kvseq *seq, float *x, size_t n_tok,
+                    size_t n_prefix, const struct tap *tap)
+{
+    const struct text_config *c = d->cfg;
+    const size_t n = (size_t)c->d_model;
+    struct pass p = {.s = take_step(d, step, n_tok), .kv = kv, .seq = seq, .n_tok = n_tok, .pos0 = kvseq_len(seq), .n_prefix = n_prefix};
+
+    TRY(kvcache_extend(kv, seq, n_tok));
+    TRY(ops_show(d->dev, tap, TAP_EMBEDS, 0, x, n_tok, n));
+    TRY(ops_rmsnorm(d->dev, p.s.y, x, &d->layers[0].norm_in, c->eps, n_tok, n));
+    for (int i = 0; i < c->n_layers; i++) {
+        const struct decoder_layer *w = &d->layers[i];
+        const struct tensor *next = i + 1 < c->n_layers ? &d->layers[i + 1].norm_in : NULL;
+
+        TRY(attention_block(d, i, &p));
+        TRY(ops_postnorm_add_norm(d->dev, x, p.s.f, &w->norm_attn, p.s.y, &w->norm_ff, c->eps, n_tok, n));
+        TRY(feed_forward_block(d, i, &p));
+        TRY(ops_postnorm_add_norm(d->dev, x, p.s.f, &w->norm_ff_out, p.s.y, next, c->eps, n_tok, n));
+        TRY(ops_show(d->dev, tap, TAP_LAYER, i, x, n_tok, n));
+    }
+    return OK;
+}
+
+/* ---- output ---- */
+
+/* Ids for which an untied lm_head has no row get minus infinity: they are never generated. */
+static int close_rows(struct decoder *d, float *logits, size_t n)
+{
+    enum { BLOCK = 64 };
+    float never[BLOCK];
+
+    for (size_t i = 0; i < BLOCK; i++)
+        never[i] = -INFINITY;
+    for (size_t i = 0; i < n; i += BLOCK)
+        TRY(ops_upload(d->dev, logits + i, never, (n - i < BLOCK ? n - i : BLOCK) * sizeof(float)));
+    return OK;
+}
+
+int decoder_logits(struct decoder *d, struct arena *step, const float *x, size_t row, float *logits_local)
+{
+    const size_t n = (size_t)d->cfg->d_model, n_local = range_len(tp_plan_of(d->tp)->vocab);
+    const struct tensor *head = d->cfg->tied ? &d->table : &d->head;
+    float *y = arena_take(step, n * sizeof(float));
+
+    TRY(ops_rmsnorm(d->dev, y, x + row * n, &d->norm_out, d->cfg->eps, 1, n));
+    TRY(ops_linear(d->dev, logits_local, y, head, NULL, OPS_ACT_NONE, 1));
+    TRY(ops_softcap(d->dev, logits_local, d->cfg->logit_softcap, head->dim[0]));
+    return close_rows(d, logits_local + head->dim[0], n_local - head->dim[0]);
+}
+
+int decoder_show_final_norm(struct decoder *d, struct arena *step, const float *x, size_t n_tok, const struct tap *tap)
+{
+    const size_t n = (size_t)d->cfg->d_model;
+    float *y;
+
+    if (!tap)
+        return OK;
+    y = arena_take(step, n_tok * n * sizeof(float));
+    TRY(ops_rmsnorm(d->dev, y, x, &d->norm_out, d->cfg->eps, n_tok, n));
+    return ops_show(d->dev, tap, TAP_FINAL_NORM, 0, y, n_tok, n);
+}
