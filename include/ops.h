@@ -98,7 +98,7 @@ int ops_embed(struct device *d, float *x, const int32_t *ids, const struct tenso
  * Keys and values lie in pages of OPS_PAGE_TOKENS tokens. Token t, kv head g, of one layer is at
  *   base + page[t / OPS_PAGE_TOKENS] * page_stride + g * head_stride + (t % OPS_PAGE_TOKENS) * d_head
  * (in floats); page NULL means the identity. */
-enum { OPS_PAGE_TOKENS = 64 };
+enum { OPS_PAGE_TOKENS = 64, OPS_MAX_D_HEAD = 512 };
 struct ops_kv {
     float *k, *v;
     const int32_t *page; /* host memory */
@@ -106,7 +106,8 @@ struct ops_kv {
 };
 /* Rotates q [n_tok, n_heads, d_head] in place and k, and stores k and v [n_tok, n_kv, d_head] into kv at
  * token positions pos0 .. pos0 + n_tok (0-based; the angle uses position + 1, as transformers counts).
- * Half-split pairs: (j, j + d/2). theta <= 0: no rotation (SigLIP). q may be NULL-free but n_heads 0. */
+ * Half-split pairs: (j, j + d/2). theta <= 0: no rotation (SigLIP). n_heads and n_kv_heads may be 0.
+ * d_head <= OPS_MAX_D_HEAD here and in ops_attention. */
 int ops_rope_store(struct device *d, float *q, const float *k, const float *v, const struct ops_kv *kv, size_t pos0, float theta,
                    size_t n_tok, size_t n_heads, size_t n_kv_heads, size_t d_head);
 
@@ -128,11 +129,17 @@ int ops_attention(struct device *d, float *out, const float *q, const struct ops
 /* ---- logits ---- */
 /* x = cap * tanh(x / cap) in place; cap 0: nothing. */
 int ops_softcap(struct device *d, float *x, float cap, size_t n);
-/* The n_best largest of logits [n] in falling order (ties: lower index first): values and indices + id0, host memory. */
+/* The n_best largest of logits [n] in falling order (ties: lower index first): values and indices + id0, host memory. n_best <= n.
+ * A NaN sorts before every number, so that the caller sees it. */
 int ops_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best, float *value, int32_t *id);
 /* *sum += sum over i of round(exp(logits[i] - max) * 2^40) as an integer: exact and associative over a split
- * vocabulary of up to 2^22 entries. *sum is host memory. */
+ * vocabulary of up to 2^22 entries. No logit may be above max or NaN. *sum is host memory. */
 enum { OPS_EXP_BITS = 40 };
 int ops_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max, int64_t *sum);
+
+/* ---- observers ---- */
+/* Shows rows (device memory) to a tap as host memory; waits for the stream. tap NULL: nothing. May allocate:
+ * a tap is for dumps and tests, not for serving. */
+int ops_show(struct device *d, const struct tap *tap, enum tap_point point, int layer, const float *rows, size_t n_rows, size_t n_cols);
 
 #endif

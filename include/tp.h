@@ -23,6 +23,7 @@ struct tp_plan {
     struct tp_range kv_heads;     /* those its query heads use */
     struct tp_range ff;           /* columns of the decoder's feed-forward layer */
     size_t ff_grain;              /* its K-chunk */
+    size_t n_vocab;
     struct tp_range vocab;        /* rows of embedding and logits */
     struct tp_range vision_heads; /* may be empty */
     struct tp_range vision_ff;
@@ -53,7 +54,9 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
 int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *table_local, float scale, size_t n_tok);
 
 /* Over logits split by vocabulary (local part [vocab.end - vocab.begin] on each rank): */
-/* n_best largest of all, ties to the lower id; the same arrays on every rank. */
+/* n_best largest of all, ties to the lower id; the same arrays on every rank. n_best <= TP_MAX_BEST and <= n_vocab.
+ * A NaN sorts before every number. */
+enum { TP_MAX_BEST = 256 };
 int tp_topn(struct tp *t, const float *logits_local, size_t n_best, float *value, int32_t *id);
 /* log of the sum of exp over the whole vocabulary, exact over the split. max: the largest logit (from tp_topn). */
 int tp_log_sum_exp(struct tp *t, const float *logits_local, float max, double *out);

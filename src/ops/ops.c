@@ -1,0 +1,236 @@
+/* The ops_* functions: arguments are checked here, once for every table, then the table is called.
+ *
+ * A wrong shape is a bug of the caller, never of a file (weights are checked while they are
+ * loaded), so everything is ASSERT. Calls with nothing to do end here: a rank may hold no heads or
+ * no columns, and no table has to think about it. */
+#include "ops.h"
+
+#include "ops_impl.h"
+#include "status.h"
+
+/* ---- argument checks ---- */
+
+static size_t row_elems(const struct tensor *t)
+{
+    size_t n = 1;
+
+    for (int i = 1; i < t->n_dims; i++)
+        n *= t->dim[i];
+    return n;
+}
+
+static void check_vector(const struct tensor *t, size_t n)
+{
+    ASSERT(t->n_dims == 1 && t->dim[0] == n);
+    ASSERT(dtype_is_float(t->dtype));
+    ASSERT(t->data);
+}
+
+static void check_matrix(const struct tensor *t)
+{
+    ASSERT(t->n_dims == 2);
+    ASSERT(dtype_is_float(t->dtype));
+    ASSERT(t->data || t->dim[0] == 0 || t->dim[1] == 0);
+}
+
+/* ---- device and memory ---- */
+
+void ops_close(struct device *d)
+{
+    if (d)
+        d->ops->close(d);
+}
+
+const char *ops_name(const struct device *d)
+{
+    return d->ops->name;
+}
+
+bool ops_is_host(const struct device *d)
+{
+    return d->ops->is_host;
+}
+
+int ops_alloc(struct device *d, size_t n_bytes, void **out)
+{
+    return d->ops->alloc(d, n_bytes, out);
+}
+
+void ops_free(struct device *d, void *p)
+{
+    if (p)
+        d->ops->free(d, p);
+}
+
+int ops_upload(struct device *d, void *dst, const void *host_src, size_t n_bytes)
+{
+    return n_bytes ? d->ops->upload(d, dst, host_src, n_bytes) : OK;
+}
+
+int ops_download(struct device *d, void *host_dst, const void *src, size_t n_bytes)
+{
+    return n_bytes ? d->ops->download(d, host_dst, src, n_bytes) : OK;
+}
+
+int ops_copy(struct device *d, void *dst, const void *src, size_t n_bytes)
+{
+    const char *a = dst, *b = src;
+
+    if (n_bytes == 0)
+        return OK;
+    ASSERT(a + n_bytes <= b || b + n_bytes <= a);
+    return d->ops->copy(d, dst, src, n_bytes);
+}
+
+int ops_sync(struct device *d)
+{
+    return d->ops->sync(d);
+}
+
+/* ---- norms ---- */
+
+int ops_layernorm(struct device *d, float *y, const float *x, const struct tensor *w, const struct tensor *b, float eps,
+                  size_t n_tok, size_t n_cols)
+{
+    check_vector(w, n_cols);
+    check_vector(b, n_cols);
+    ASSERT(y != x);
+    return n_tok && n_cols ? d->ops->layernorm(d, y, x, w, b, eps, n_tok, n_cols) : OK;
+}
+
+int ops_rmsnorm(struct device *d, float *y, const float *x, const struct tensor *w, float eps, size_t n_tok, size_t n_cols)
+{
+    check_vector(w, n_cols);
+    ASSERT(y != x);
+    return n_tok && n_cols ? d->ops->rmsnorm(d, y, x, w, eps, n_tok, n_cols) : OK;
+}
+
+int ops_postnorm_add_norm(struct device *d, float *x, const float *f, const struct tensor *w_post, float *y,
+                          const struct tensor *w_next, float eps, size_t n_tok, size_t n_cols)
+{
+    check_vector(w_post, n_cols);
+    if (w_next) {
+        check_vector(w_next, n_cols);
+        ASSERT(y && y != x && y != f);
+    }
+    ASSERT(f != x);
+    return n_tok && n_cols ? d->ops->postnorm_add_norm(d, x, f, w_post, y, w_next, eps, n_tok, n_cols) : OK;
+}
+
+/* ---- linear ---- */
+
+int ops_linear(struct device *d, float *y, const float *x, const struct tensor *w, const struct tensor *bias, enum ops_act act,
+               size_t n_tok)
+{
+    check_matrix(w);
+    if (n_tok == 0 || w->dim[0] == 0)
+        return OK;
+    if (bias)
+        check_vector(bias, w->dim[0]);
+    ASSERT(y != x);
+    return d->ops->linear(d, y, x, w, bias, act, n_tok);
+}
+
+int ops_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate, const struct tensor *w_up,
+                     size_t n_tok)
+{
+    check_matrix(w_gate);
+    check_matrix(w_up);
+    ASSERT(w_gate->dim[0] == w_up->dim[0] && w_gate->dim[1] == w_up->dim[1]);
+    ASSERT(w_gate->dtype == w_up->dtype);
+    if (n_tok == 0 || w_gate->dim[0] == 0)
+        return OK;
+    ASSERT(y != x);
+    return d->ops->linear_geglu(d, y, x, w_gate, w_up, n_tok);
+}
+
+float ops_fixed_limit(size_t n_chunks_global)
+{
+    float limit = (float)((uint64_t)1 << (62 - OPS_FIXED_BITS));
+
+    ASSERT(n_chunks_global > 0);
+    for (size_t n = 1; n < n_chunks_global; n *= 2)
+        limit *= 0.5f;
+    return limit;
+}
+
+int ops_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x, const struct tensor *w,
+                     size_t chunk_elems, size_t n_chunks_global, size_t n_tok)
+{
+    check_matrix(w);
+    ASSERT(chunk_elems > 0);
+    ASSERT((w->dim[1] + chunk_elems - 1) / chunk_elems <= n_chunks_global);
+    if (n_tok == 0 || w->dim[0] == 0)
+        return OK;
+    return d->ops->linear_fixed(d, acc, n_out_of_range, x, w, chunk_elems, ops_fixed_limit(n_chunks_global), n_tok);
+}
+
+int ops_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias, const float *residual, size_t n_tok,
+                     size_t n_cols)
+{
+    if (bias)
+        check_vector(bias, n_cols);
+    return n_tok && n_cols ? d->ops->fixed_finish(d, y, acc, bias, residual, n_tok, n_cols) : OK;
+}
+
+/* ---- inputs ---- */
+
+int ops_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w, const struct tensor *bias,
+                    const struct tensor *position, size_t image_px, size_t patch_px, float *scratch)
+{
+    ASSERT(patch_px > 0 && image_px > 0 && image_px % patch_px == 0);
+    ASSERT(w->n_dims == 4 && dtype_is_float(w->dtype) && w->data);
+    ASSERT(row_elems(w) == 3 * patch_px * patch_px);
+    check_vector(bias, w->dim[0]);
+    check_matrix(position);
+    ASSERT(position->dim[0] == (image_px / patch_px) * (image_px / patch_px));
+    ASSERT(position->dim[1] == w->dim[0]);
+    return d->ops->patch_embed(d, x, pixels, w, bias, position, image_px, patch_px, scratch);
+}
+
+int ops_embed(struct device *d, float *x, const int32_t *ids, const struct tensor *table, int32_t row0, float scale, size_t n_tok)
+{
+    check_matrix(table);
+    ASSERT(row0 >= 0);
+    return n_tok && table->dim[1] ? d->ops->embed(d, x, ids, table, row0, scale, n_tok) : OK;
+}
+
+/* ---- attention ---- */
+
+int ops_rope_store(struct device *d, float *q, const float *k, const float *v, const struct ops_kv *kv, size_t pos0, float theta,
+                   size_t n_tok, size_t n_heads, size_t n_kv_heads, size_t d_head)
+{
+    ASSERT(d_head > 0 && d_head <= OPS_MAX_D_HEAD);
+    ASSERT(!(theta > 0.0f) || d_head % 2 == 0);
+    if (n_tok == 0 || (n_heads == 0 && n_kv_heads == 0))
+        return OK;
+    ASSERT(kv->head_stride >= OPS_PAGE_TOKENS * d_head || n_kv_heads <= 1);
+    return d->ops->rope_store(d, q, k, v, kv, pos0, theta, n_tok, n_heads, n_kv_heads, d_head);
+}
+
+int ops_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv, const struct ops_attention *a)
+{
+    ASSERT(a->d_head > 0 && a->d_head <= OPS_MAX_D_HEAD);
+    ASSERT(a->softcap >= 0.0f);
+    return a->n_tok && a->n_heads ? d->ops->attention(d, out, q, kv, a) : OK;
+}
+
+/* ---- logits ---- */
+
+int ops_softcap(struct device *d, float *x, float cap, size_t n)
+{
+    ASSERT(cap >= 0.0f);
+    return n && cap > 0.0f ? d->ops->softcap(d, x, cap, n) : OK;
+}
+
+int ops_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best, float *value, int32_t *id)
+{
+    ASSERT(n_best <= n);
+    return n_best ? d->ops->topn(d, logits, n, id0, n_best, value, id) : OK;
+}
+
+int ops_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max, int64_t *sum)
+{
+    ASSERT(n <= (size_t)1 << 22);
+    return n ? d->ops->sum_exp_fixed(d, logits, n, max, sum) : OK;
+}
