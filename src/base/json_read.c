@@ -1,9 +1,9 @@
 /* Reading JSON through jansson, with limits: the one place that includes jansson.h.
  *
- * jansson checks UTF-8 strictly, refuses \u0000, numbers out of range and (asked to) duplicate keys;
- * it keeps object members in file order. Its own nesting limit is 2048 and costs stack, so nesting
- * is counted before parsing. A `struct json` is jansson's value under our name: it is only ever
- * cast, never looked into. */
+ * jansson checks UTF-8 strictly, refuses \u0000, numbers out of range and (asked to) duplicate
+ * keys; it keeps object members in file order. Its own nesting limit is 2048 and costs stack, so
+ * nesting is counted before parsing. A `struct json` is jansson's value under our name: it is only
+ * ever cast, never looked into. */
 #include "json.h"
 
 #include <errno.h>

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Installs what building and testing need: install_deps.sh [--with-clang] [--list]
+#
+# On Debian and Ubuntu only the missing packages are installed, by apt-get as root or through sudo.
+# Elsewhere, or without the rights, the list is printed with the names Spack has for them, and
+# the exit status is 1 when something is missing.
+set -euo pipefail
+
+packages=(build-essential pkg-config git libopenmpi-dev openmpi-bin libhdf5-dev libjansson-dev
+    libturbojpeg0-dev libwebp-dev libstb-dev libsentencepiece-dev libseccomp-dev libxxhash-dev
+    libcmocka-dev python3-numpy python3-h5py)
+clang_packages=(clang clang-format libclang-rt-14-dev shellcheck) # for CC=clang, fuzz, format, lint
+spack_specs=(gmake pkgconf openmpi hdf5 jansson libjpeg-turbo libwebp stb sentencepiece libseccomp
+    xxhash cmocka py-numpy py-h5py)
+
+usage() {
+    echo "usage: scripts/install_deps.sh [--with-clang] [--list]"
+    sed -n '2,6s/^# \{0,1\}//p' "$0"
+}
+list=no
+for arg in "$@"; do
+    case $arg in
+    --with-clang) packages+=("${clang_packages[@]}") ;;
+    --list) list=yes ;;
+    --help)
+        usage
+        exit 0
+        ;;
+    *)
+        usage >&2
+        exit 64
+        ;;
+    esac
+done
+
+print_list() {
+    echo "Debian, Ubuntu: apt-get install ${packages[*]}"
+    echo "Spack:          spack install ${spack_specs[*]}"
+}
+if [[ $list = yes ]]; then
+    print_list
+    exit 0
+fi
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    if pkg-config --exists jansson libturbojpeg libwebp libxxhash sentencepiece 2>/dev/null &&
+        command -v mpicc >/dev/null; then
+        exit 0
+    fi
+    echo "This is not a Debian system; install these by its own means:" >&2
+    print_list >&2
+    exit 1
+fi
+
+missing=()
+installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null || true)
+for p in "${packages[@]}"; do
+    grep -qx "installed $p" <<<"$installed" || missing+=("$p")
+done
+[[ ${#missing[@]} -gt 0 ]] || exit 0
+
+as_root=()
+if [[ $(id -u) != 0 ]]; then
+    if ! command -v sudo >/dev/null; then
+        echo "Missing: ${missing[*]}. Without root or sudo, install them by other means:" >&2
+        print_list >&2
+        exit 1
+    fi
+    as_root=(sudo)
+fi
+echo "Installing ${missing[*]}"
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"

@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# Runs the tests: run.sh [--quick] [--list] [PATTERN...]. Called by make check, test and asan.
+#
+# A test is tests/<kind>/test_*.c (its program lies in build/<variant>/tests/<kind>/) or an
+# executable tests/<kind>/test_*.sh or test_*.py. Its first three lines may say
+#   // RANKS: 1 2 4     a C program runs once per number under mpirun; only "1": without mpirun.
+#                       A script (# RANKS: ...) runs once per number, not under mpirun: it starts
+#                       the program itself, with $LAUNCH before it.
+#   // TIMEOUT: 600     seconds, instead of 300
+#   // SLOW             left out by --quick
+# Exit status 77 means skipped; the last line of output is the reason. PATTERNs are parts of paths.
+# Scripts find: PALIGRID (the program), RANKS, LAUNCH ("" or "mpirun ... -np N"), MPIRUN (without
+# -np), PALIGRID_BUILD (build/<variant>), TEST_TMP (an empty folder, removed afterwards), PYTHON.
+# Ends with the line `N passed, N failed, N skipped`; the exit status is 0 only without failures.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+VARIANT=${VARIANT:-release}
+BUILD_DIR=${BUILD:-build}/$VARIANT
+PYTHON=${PYTHON:-/usr/bin/python3}
+BUILT=${BUILT:-yes} # "no" when make could not build everything
+TIMEOUT=${TIMEOUT:-300}
+LOGS=$BUILD_DIR/test-logs
+PALIGRID_BUILD=$(realpath -m "$BUILD_DIR")
+PALIGRID=$PALIGRID_BUILD/paligrid
+export VARIANT PALIGRID_BUILD PYTHON PALIGRID
+
+quick=no list=no patterns=()
+for arg in "$@"; do
+    case $arg in
+    --quick) quick=yes ;;
+    --list) list=yes ;;
+    -*)
+        echo "usage: tests/run.sh [--quick] [--list] [PATTERN...]" >&2
+        exit 64
+        ;;
+    *) patterns+=("$arg") ;;
+    esac
+done
+
+# ---- launcher ----
+set_env() { # NAME VALUE: only where the user has not chosen
+    if [[ -z ${!1+set} ]]; then
+        export "$1=$2"
+        echo "export $1=$2"
+    fi
+}
+MPIRUN=${MPIRUN:-mpirun}
+if [[ $list = no ]] && mpirun --version 2>/dev/null | grep -q 'Open MPI'; then
+    [[ $MPIRUN = mpirun ]] && MPIRUN="mpirun --oversubscribe --bind-to none"
+    if [[ $(id -u) = 0 ]]; then
+        set_env OMPI_ALLOW_RUN_AS_ROOT 1
+        set_env OMPI_ALLOW_RUN_AS_ROOT_CONFIRM 1
+    fi
+    set_env OMPI_MCA_mpi_yield_when_idle 1 # more ranks than cores: waiting ranks must give way
+    set_env OMPI_MCA_btl_vader_single_copy_mechanism none # containers often forbid it, loudly
+fi
+if [[ $VARIANT = asan ]]; then
+    set_env LSAN_OPTIONS "suppressions=$PWD/tests/lsan.supp:print_suppressions=0:fast_unwind_on_malloc=0"
+    TIMEOUT=$((TIMEOUT * 3))
+fi
+export MPIRUN
+
+# ---- one test ----
+passed=0 failed=0 skipped=0 failures=() skips=()
+
+head_value() { # FILE KEY: the text after "KEY:" in the first three lines
+    sed -n "1,3s@^\(//\|#\) *$2: *\([^*]*\).*@\2@p" "$1" | head -n 1
+}
+
+count() { # STATUS LOG LINE SECONDS
+    local status=$1 log=$2 line=$3 took=$4
+    # A cmocka test may skip some of its cases and pass; they are told, too.
+    local cases
+    cases=$(sed -n 's/^\[  SKIPPED \] \([A-Za-z_][A-Za-z0-9_]*\)$/\1/p' "$log" | sort -u | tr '\n' ' ')
+    case $status in
+    0)
+        passed=$((passed + 1))
+        echo "ok (${took} s)"
+        [[ -z $cases ]] || skips+=("within $line: $cases")
+        ;;
+    77)
+        skipped=$((skipped + 1))
+        skips+=("$line: $(tail -n 1 "$log")")
+        echo "skipped: $(tail -n 1 "$log")"
+        ;;
+    *)
+        failed=$((failed + 1))
+        failures+=("$line")
+        case $status in
+        124 | 137) echo "FAILED (timed out after ${took} s)" ;;
+        *) echo "FAILED (exit status $status, ${took} s)" ;;
+        esac
+        sed 's/^/    | /' "$log" | tail -n 60
+        ;;
+    esac
+}
+
+run_once() { # NAME SECONDS COMMAND...
+    local log=$LOGS/${1//\//-}.log limit=$2 status=0 start line
+    shift 2
+    line="$*"
+    printf '%s ... ' "$line"
+    TEST_TMP=$(mktemp -d "${TMPDIR:-/tmp}/paligrid-test.XXXXXX")
+    export TEST_TMP
+    start=$(date +%s%N)
+    timeout -k 10 "$limit" "$@" >"$log" 2>&1 </dev/null || status=$?
+    local ms=$((($(date +%s%N) - start) / 1000000))
+    rm -rf "$TEST_TMP"
+    count "$status" "$log" "$line" "$((ms / 1000)).$(((ms % 1000) / 100))"
+}
+
+run_program() { # SOURCE SECONDS RANKS...
+    local source=$1 limit=$2 program
+    shift 2
+    program=$BUILD_DIR/${source%.c}
+    if [[ ! -x $program ]]; then
+        failed=$((failed + 1))
+        failures+=("$program: was not built")
+        echo "$program ... FAILED (was not built)"
+        return
+    fi
+    if [[ $* = 1 ]]; then
+        run_once "${source%.c}" "$limit" "$program"
+        return
+    fi
+    local n
+    for n in "$@"; do
+        # shellcheck disable=SC2086 # MPIRUN is a command with options
+        run_once "${source%.c}-$n" "$limit" $MPIRUN -np "$n" "$program"
+    done
+}
+
+run_script() { # SCRIPT SECONDS RANKS...
+    local script=$1 limit=$2 n
+    shift 2
+    local command=("./$script")
+    [[ $script = *.py ]] && command=("$PYTHON" "$script")
+    for n in "$@"; do
+        export RANKS=$n LAUNCH=""
+        if [[ $n = 1 ]]; then
+            run_once "$script" "$limit" "${command[@]}"
+        else
+            LAUNCH="$MPIRUN -np $n"
+            run_once "$script-$n" "$limit" env RANKS="$n" "${command[@]}"
+        fi
+    done
+}
+
+wanted() { # FILE
+    local p
+    [[ $quick = yes ]] && sed -n 1,3p "$1" | grep -qE '^(//|#) *SLOW' && return 1
+    [[ ${#patterns[@]} = 0 ]] && return 0
+    for p in "${patterns[@]}"; do
+        [[ $1 = *"$p"* ]] && return 0
+    done
+    return 1
+}
+
+# ---- all tests, one process first ----
+mkdir -p "$LOGS"
+while read -r file; do
+    wanted "$file" || continue
+    ranks=$(head_value "$file" RANKS)
+    limit=$(head_value "$file" TIMEOUT)
+    if [[ $list = yes ]]; then
+        echo "$file (ranks ${ranks:-1})"
+        continue
+    fi
+    limit=${limit:-$TIMEOUT}
+    # shellcheck disable=SC2086 # RANKS is a list
+    case $file in
+    *.c) run_program "$file" "$limit" ${ranks:-1} ;;
+    *) run_script "$file" "$limit" ${ranks:-1} ;;
+    esac
+done < <(for kind in unit contract mpi golden; do
+    find "tests/$kind" -name 'test_*.c' -o -name 'test_*.sh' -perm -u+x -o -name 'test_*.py' -perm -u+x | sort
+done)
+[[ $list = no ]] || exit 0
+
+if [[ $BUILT = no ]]; then
+    failed=$((failed + 1))
+    failures+=("make could not build everything; results may be older than the sources")
+fi
+[[ ${#skips[@]} = 0 ]] || printf 'skipped: %s\n' "${skips[@]}"
+[[ ${#failures[@]} = 0 ]] || printf 'failed: %s\n' "${failures[@]}"
+echo "$passed passed, $failed failed, $skipped skipped"
+[[ $failed = 0 ]]
