@@ -1,9 +1,12 @@
 /* A group of ranks that compute one thing together.
  *
  * Every function taking a `struct comm *` is collective unless marked [local]: all ranks make the
- * same calls in the same order. Which library moves the bytes is fixed at creation. Every wait has
- * the communicator's deadline: a peer that does not arrive in time gives ERR_TIMEOUT, after which,
- * as after any failed collective, only comm_abort is legal. Host memory only. */
+ * same calls in the same order. Which library moves the bytes is fixed at creation; host memory
+ * only. Every wait has the communicator's deadline: a peer that does not arrive in time gives
+ * ERR_TIMEOUT, and the message names the call, the peer and its host. After a failed collective
+ * only comm_abort is legal: the communicator (and those it was split from) remembers the failure
+ * and returns its code at once from every further call, so a caller may pass the code up through
+ * its usual comm_agree. */
 #ifndef COMM_H
 #define COMM_H
 
@@ -18,28 +21,37 @@ struct comm; /* opaque: src/comm/comm_impl.h */
 /* Creators store an owned object in *out, or leave it untouched on error. */
 int comm_create_self(struct comm **out); /* [local] one rank, no library */
 /* Starts MPI (MPI_Init_thread) and takes all its ranks. timeout_s > 0 bounds every wait.
- * Refuses N singletons: when SLURM_NTASKS, OMPI_COMM_WORLD_SIZE, PMI_SIZE or PMIX_* say that more ranks were
- * started than the library sees, ERR_COMM with the fix. Sets the log's rank. */
+ * Refuses N singletons: when OMPI_COMM_WORLD_SIZE, PMI_SIZE, SLURM_NTASKS or the like say that
+ * more ranks were started than the library sees, ERR_COMM with the fix. A plain start without a
+ * launcher is a world of one rank. Sets the log's rank. Once per process. */
 int comm_create_world(struct comm **out, double timeout_s);
-/* The ranks that give the same colour, ordered by their rank here. [collective on c] */
+/* The ranks that give the same colour (>= 0), ordered by their rank here. It inherits the
+ * deadline, and is destroyed before c. */
 int comm_split(struct comm *c, int colour, struct comm **out);
-void comm_destroy(struct comm *c); /* NULL is fine; the world also ends MPI */
-/* Ends the whole job with this exit status; does not return. Any rank may call it alone. */
+/* NULL is fine. The world also ends MPI; when a collective has failed before, or the peers do not
+ * come to the end within the deadline, MPI cannot end in order and the job is aborted instead. */
+void comm_destroy(struct comm *c);
+/* [local] Ends the whole job with this exit status; does not return. c may be NULL (the world is
+ * meant), which makes it fit for log_set_abort. */
 _Noreturn void comm_abort(struct comm *c, int exit_status);
 
 int comm_rank(const struct comm *c);         /* [local] */
 int comm_size(const struct comm *c);         /* [local] */
 const char *comm_name(const struct comm *c); /* [local] "self", "mpi" */
-/* [local] The library and version that moves the bytes, for info and reports. */
-const char *comm_library(void);
+/* [local] The library that moves the bytes and its version, e.g. "Open MPI v4.1.4", for info and
+ * reports. Answers before comm_create_world, too. */
+enum { COMM_LIBRARY_BYTES = 128 };
+void comm_library(char out[COMM_LIBRARY_BYTES]);
 
 /* buf[i] becomes the sum over ranks; n_elems and type are equal on every rank.
  * I64 and I32 only: integer sums are associative, which is what makes results independent of the
  * rank count. Floating-point partial sums are refused. Wraps modulo 2^n; callers keep the range. */
 int comm_allreduce_sum(struct comm *c, void *buf, size_t n_elems, enum dtype t);
-/* buf[i] becomes the largest over ranks. F32 (no NaN) or I64. */
+/* buf[i] becomes the largest over ranks. F32 or I64. The same bits on every rank: +0 is above -0,
+ * and a NaN on any rank becomes a NaN on all. */
 int comm_allreduce_max(struct comm *c, void *buf, size_t n_elems, enum dtype t);
-/* Every rank gives n_bytes (equal everywhere); out gets comm_size * n_bytes, in rank order. */
+/* Every rank gives n_bytes (equal everywhere); out gets comm_size * n_bytes, in rank order.
+ * In both gathers `in` may be this rank's place in `out`; otherwise they do not overlap. */
 int comm_allgather(struct comm *c, const void *in, void *out, size_t n_bytes);
 /* Rank r gives n_bytes[r]; out gets them one after the other. n_bytes is equal on every rank. */
 int comm_allgatherv(struct comm *c, const void *in, void *out, const size_t *n_bytes);
@@ -49,7 +61,9 @@ int comm_bcast(struct comm *c, void *buf, size_t n_bytes, int root);
  * worst (smallest) one. The failing rank has logged its own message; the others stay silent. */
 int comm_agree(struct comm *c, int rc);
 /* ERR_MISMATCH on every rank unless all ranks give equal digests; rank 0 names what differs
- * ("build", "options", ...) and on which ranks. Call before any other exchange. */
+ * ("build", "options", ...) from its own, and on which ranks; the others stay silent.
+ * n <= COMM_MAX_SAME. Call before any other exchange. */
+enum { COMM_MAX_SAME = 32 };
 int comm_check_same(struct comm *c, const char *const *what, const struct digest *d, size_t n);
 
 #endif

@@ -1,0 +1,66 @@
+/* What a backend of the communicator fills in. Only src/comm/ includes this.
+ *
+ * comm.c checks the arguments, numbers the calls and picks the arithmetic; a backend only moves
+ * bytes and never sees an element type. Backends are therefore called with valid arguments and
+ * with at least one byte to move. */
+#ifndef COMM_IMPL_H
+#define COMM_IMPL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "comm.h"
+
+/* acc[i] = acc[i] (+) in[i]. Associative and commutative to the bit: ranks combine in any order
+ * and must end with equal bits. */
+struct comm_combine {
+    size_t elem_bytes;
+    void (*apply)(void *acc, const void *in, size_t n_elems);
+};
+
+/* NULL when the type has no such operation. */
+const struct comm_combine *comm_combine_sum(enum dtype t);
+const struct comm_combine *comm_combine_max(enum dtype t);
+
+/* One gather. Rank r's part is n_bytes[r] bytes, or each_bytes on every rank if n_bytes is NULL. */
+struct comm_gather {
+    const void *in;
+    void *out;
+    const size_t *n_bytes;
+    size_t each_bytes;
+};
+
+struct comm_ops {
+    const char *name;
+    int (*allreduce)(struct comm *c, void *buf, size_t n_elems, const struct comm_combine *op);
+    int (*allgather)(struct comm *c, const struct comm_gather *g);
+    int (*bcast)(struct comm *c, void *buf, size_t n_bytes, int root);
+    int (*split)(struct comm *c, int colour, struct comm **out);
+    void (*destroy)(struct comm *c);
+};
+
+/* The kinds of calls. Peers whose kinds differ must not meet, so MPI's tags carry the kind. */
+enum comm_kind {
+    COMM_SETUP,
+    COMM_ALLREDUCE_SUM,
+    COMM_ALLREDUCE_MAX,
+    COMM_ALLGATHER,
+    COMM_ALLGATHERV,
+    COMM_BCAST,
+    COMM_SPLIT,
+    COMM_N_KINDS
+};
+const char *comm_kind_name(enum comm_kind kind);
+
+/* First member of every backend's object. */
+struct comm {
+    const struct comm_ops *ops;
+    struct comm *parent; /* the one it was split from, or NULL; borrowed: outlives this one */
+    int rank, size;
+    int failed;          /* OK, or the code of the first collective that failed */
+    enum comm_kind kind; /* the running or last call: for tags and messages */
+    uint64_t sequence;   /* its number, from 1; equal on all ranks */
+    size_t call_bytes;   /* what one rank gives to it */
+};
+
+#endif

@@ -1,0 +1,226 @@
+/* Communicator over MPI: its life, from MPI_Init to MPI_Finalize or MPI_Abort.
+ *
+ * Foreign codes stop in this room: MPI_TRY turns them into ours, with MPI's own words in the log;
+ * every communicator returns its errors instead of ending the process. Some steps exist in MPI as
+ * blocking calls only (split, finalize). Before such a step all ranks meet under the deadline, so
+ * a missing peer is noticed there; MPI_Init itself is the launcher's to bound.
+ * The one place below the command line that reads the environment: what the launcher says about
+ * the number of ranks is compared with what MPI says (comm_launch.h). */
+#include "comm_mpi_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "comm_launch.h"
+
+static int mpi_split(struct comm *c, int colour, struct comm **out);
+static void mpi_destroy(struct comm *c);
+
+static const struct comm_ops mpi_ops = {
+    .name = "mpi",
+    .allreduce = mpi_allreduce,
+    .allgather = mpi_allgather,
+    .bcast = mpi_bcast,
+    .split = mpi_split,
+    .destroy = mpi_destroy,
+};
+
+static int object_create(struct comm_mpi **out, int64_t timeout_us)
+{
+    struct comm_mpi *m = calloc(1, sizeof *m);
+
+    if (!m)
+        return FAIL(ERR_NOMEM, "communicator");
+    m->base.ops = &mpi_ops;
+    m->base.kind = COMM_SETUP;
+    m->handle = MPI_COMM_NULL;
+    m->timeout_us = timeout_us;
+    m->scratch = malloc(SLICE_BYTES);
+    if (!m->scratch) {
+        free(m);
+        return FAIL(ERR_NOMEM, "communicator's scratch of %d bytes", SLICE_BYTES);
+    }
+    *out = m;
+    return OK;
+}
+
+static void object_destroy(struct comm_mpi *m)
+{
+    free(m->scratch);
+    free(m->host);
+    free(m);
+}
+
+/* Everybody's host name, for messages about a peer. */
+static int gather_hosts(struct comm_mpi *m)
+{
+    struct comm_gather g = {.each_bytes = HOST_BYTES};
+    char(*host)[HOST_BYTES] = calloc((size_t)m->base.size, sizeof *host);
+
+    if (!host)
+        return FAIL(ERR_NOMEM, "host names of %d ranks", m->base.size);
+    if (gethostname(host[m->base.rank], HOST_BYTES - 1) != 0)
+        memcpy(host[m->base.rank], "-", 2);
+    g.in = host[m->base.rank];
+    g.out = host;
+    m->host = host; /* owned from here on, also when the gather fails */
+    return mpi_allgather(&m->base, &g);
+}
+
+/* Takes the new handle over and fills in what follows from it. */
+static int object_attach(struct comm_mpi *m, MPI_Comm handle)
+{
+    m->handle = handle;
+    MPI_TRY(MPI_Comm_set_errhandler(handle, MPI_ERRORS_RETURN));
+    MPI_TRY(MPI_Comm_rank(handle, &m->base.rank));
+    MPI_TRY(MPI_Comm_size(handle, &m->base.size));
+    return gather_hosts(m);
+}
+
+static const char *from_environment(const void *ctx, const char *name)
+{
+    (void)ctx;
+    return getenv(name);
+}
+
+/* Refuses N singletons. Each is alone in its world, so ending MPI here waits for nobody. */
+static int check_launch(int size)
+{
+    struct comm_launch launch;
+    char library[COMM_LIBRARY_BYTES];
+    int rc;
+
+    comm_library(library);
+    comm_launch_read(&launch, from_environment, NULL);
+    rc = comm_launch_check(&launch, size, library);
+    if (rc != OK)
+        MPI_Finalize();
+    return rc;
+}
+
+static int library_start(void)
+{
+    int started = 0, provided = 0, rank = 0, size = 0;
+
+    MPI_TRY(MPI_Initialized(&started));
+    if (started)
+        return FAIL(ERR_INTERNAL, "MPI is started already: one world per process");
+    MPI_TRY(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
+    MPI_TRY(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+    if (provided < MPI_THREAD_FUNNELED)
+        return FAIL(ERR_COMM, "this MPI does not allow threads beside the one that calls it");
+    MPI_TRY(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
+    MPI_TRY(MPI_Comm_size(MPI_COMM_WORLD, &size));
+    TRY(check_launch(size));
+    log_set_rank(rank, size);
+    return OK;
+}
+
+int comm_create_world(struct comm **out, double timeout_s)
+{
+    static const double max_timeout_s = 1e9; /* 30 years; keeps the microseconds inside int64_t */
+    struct comm_mpi *m;
+    MPI_Comm handle = MPI_COMM_NULL;
+    MPI_Request request;
+    int rc;
+
+    if (!(timeout_s > 0 && timeout_s <= max_timeout_s))
+        return FAIL(ERR_USAGE, "the communication timeout of %g s is not in (0, %g]", timeout_s,
+                    max_timeout_s);
+    TRY(library_start());
+    TRY(object_create(&m, (int64_t)(timeout_s * 1e6) + 1));
+    m->owns_library = 1;
+    TRY_GOTO(
+        mpi_status(MPI_Comm_idup(MPI_COMM_WORLD, &handle, &request), "MPI_Comm_idup", __LINE__),
+        destroy_m);
+    TRY_GOTO(mpi_wait(m, &request, "duplicating the world communicator"), destroy_m);
+    TRY_GOTO(object_attach(m, handle), destroy_m);
+    *out = &m->base;
+    return OK;
+destroy_m:
+    object_destroy(m);
+    return rc;
+}
+
+/* All ranks hear the worst of their codes: a split that only some can make must not begin. */
+static int meet(struct comm *c, int rc)
+{
+    int64_t trouble = -(int64_t)rc;
+
+    TRY(mpi_allreduce(c, &trouble, 1, comm_combine_max(DTYPE_I64)));
+    return (int)-trouble;
+}
+
+static int mpi_split(struct comm *c, int colour, struct comm **out)
+{
+    struct comm_mpi *m = NULL;
+    MPI_Comm handle = MPI_COMM_NULL;
+    int rc;
+
+    rc = meet(c, object_create(&m, of(c)->timeout_us));
+    if (rc != OK)
+        goto destroy_m;
+    TRY_GOTO(mpi_status(MPI_Comm_split(of(c)->handle, colour, c->rank, &handle), "MPI_Comm_split",
+                        __LINE__),
+             destroy_m);
+    TRY_GOTO(object_attach(m, handle), destroy_m);
+    *out = &m->base;
+    return OK;
+destroy_m:
+    if (m)
+        object_destroy(m);
+    return rc;
+}
+
+/* MPI_Finalize would wait for missing peers for ever, hence the meeting before it. */
+static void library_end(struct comm *c)
+{
+    int rc = c->failed != OK ? c->failed : meet(c, OK);
+
+    if (rc != OK)
+        comm_abort(c, status_exit_code(rc));
+    MPI_Comm_free(&of(c)->handle);
+    MPI_Finalize();
+}
+
+static void mpi_destroy(struct comm *c)
+{
+    if (of(c)->owns_library)
+        library_end(c);
+    else if (c->failed == OK)
+        MPI_Comm_free(&of(c)->handle);
+    object_destroy(of(c));
+}
+
+_Noreturn void comm_abort(struct comm *c, int exit_status)
+{
+    int started = 0, ended = 0;
+
+    (void)c; /* whatever the group, the job ends */
+    log_rank(LOG_INFO, "comm", "ending the whole job with exit status %d", exit_status);
+    fflush(stdout); /* results that are complete; the log itself is not buffered */
+    MPI_Initialized(&started);
+    MPI_Finalized(&ended);
+    if (started && !ended)
+        MPI_Abort(MPI_COMM_WORLD, exit_status);
+    _exit(exit_status);
+}
+
+/* "Open MPI v4.1.4, package: ..." or "MPICH Version:\t4.0.2\n...": the first line up to a comma,
+ * tabs as blanks. */
+void comm_library(char out[COMM_LIBRARY_BYTES])
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+    int n = 0;
+
+    if (MPI_Get_library_version(text, &n) != MPI_SUCCESS)
+        snprintf(text, sizeof text, "unknown MPI");
+    text[strcspn(text, ",\r\n")] = '\0';
+    for (char *p = text; *p; p++) {
+        if (*p == '\t')
+            *p = ' ';
+    }
+    snprintf(out, COMM_LIBRARY_BYTES, "%.*s", COMM_LIBRARY_BYTES - 1, text);
+}

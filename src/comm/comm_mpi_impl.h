@@ -1,0 +1,59 @@
+/* The MPI backend's inside: its object, the translator of MPI's codes, and the one exchange that
+ * everything else is made of. Only src/comm/comm_mpi*.c include this. */
+#ifndef COMM_MPI_IMPL_H
+#define COMM_MPI_IMPL_H
+
+#include <mpi.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "comm_impl.h"
+#include "status.h"
+
+enum {
+    /* No message is longer: counts stay far inside MPI's int, and the scratch stays small. Large
+     * enough that a slice's start-up (microseconds) is lost against its transfer. */
+    SLICE_BYTES = 1 << 20,
+    HOST_BYTES = 64,
+};
+
+struct comm_mpi {
+    struct comm base;         /* first member: of() casts back */
+    MPI_Comm handle;          /* owned, a duplicate: our traffic never meets others' */
+    int64_t timeout_us;       /* of each wait */
+    int owns_library;         /* the world: ends MPI when destroyed */
+    void *scratch;            /* [SLICE_BYTES] a peer's part of a reduction; owned */
+    char (*host)[HOST_BYTES]; /* [size] names, for messages; owned; NULL until gathered */
+};
+
+static inline struct comm_mpi *of(struct comm *c)
+{
+    return (struct comm_mpi *)c;
+}
+
+/* Turns an MPI code into ours, with MPI's own words in the log. call: "MPI_Isend(...)". */
+int mpi_status(int code, const char *call, int line);
+#define MPI_TRY(call) TRY(mpi_status((call), #call, __LINE__))
+
+/* One message each way, both under way together; s or r may be NULL. Any length; both ends name
+ * the same length (checked). An empty message is still a message: it shows that the peer came. */
+struct mpi_send {
+    int to;
+    const void *data;
+    size_t n_bytes;
+};
+struct mpi_recv {
+    int from;
+    void *data;
+    size_t n_bytes;
+};
+int mpi_exchange(struct comm_mpi *m, const struct mpi_send *s, const struct mpi_recv *r);
+/* Waits for a request that has no peer (setup of communicators), under the same deadline. */
+int mpi_wait(struct comm_mpi *m, MPI_Request *request, const char *what);
+
+/* The table's entries made of exchanges: comm_mpi_collective.c. */
+int mpi_allreduce(struct comm *c, void *buf, size_t n_elems, const struct comm_combine *op);
+int mpi_allgather(struct comm *c, const struct comm_gather *g);
+int mpi_bcast(struct comm *c, void *buf, size_t n_bytes, int root);
+
+#endif
