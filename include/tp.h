@@ -37,7 +37,7 @@ size_t tp_grain(size_t n_ff, size_t n_heads);
 
 /* Scratch and counters of one group. Borrowed: device, comm and plan outlive it. */
 struct tp;
-/* max_row_elems: the largest n_tok * n_out of any tp_row_linear; sizes the fixed-point buffer. */
+/* max_row_elems: the largest n_tok * n_out of any tp_row_linear, at least d_model; sizes the fixed-point buffer. */
 int tp_create(struct tp **out, struct device *d, struct comm *c, const struct tp_plan *plan, size_t max_row_elems);
 void tp_destroy(struct tp *t);
 size_t tp_buffer_bytes(const struct tp *t);

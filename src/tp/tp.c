@@ -1,0 +1,130 @@
+/* Row-parallel products: partial sums as integers, one all-reduce, one rounding.
+ *
+ * The number of chunks that left the fixed-point range travels as one more element of the same
+ * all-reduce. All ranks therefore learn of it in the same call and fail together, with no extra
+ * message and no rank left waiting. */
+#include "tp.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "sizes.h"
+#include "status.h"
+#include "tp_impl.h"
+
+/* The counter, and a row of logits when these have to be copied to the host. */
+static int buffer_elems(size_t *out, const struct tp_plan *plan, size_t max_row_elems)
+{
+    const size_t n_logits = (plan->n_vocab * sizeof(float) + sizeof(int64_t) - 1) / sizeof(int64_t);
+
+    TRY(size_add(out, max_row_elems, 1, "exact sums"));
+    if (*out < n_logits)
+        *out = n_logits;
+    return OK;
+}
+
+int tp_create(struct tp **out, struct device *d, struct comm *c, const struct tp_plan *plan, size_t max_row_elems)
+{
+    struct tp *t = calloc(1, sizeof *t);
+    void *acc = NULL;
+    size_t n_bytes;
+    int rc;
+
+    if (!t)
+        return FAIL(ERR_NOMEM, "tensor parallel group");
+    *t = (struct tp){.device = d, .comm = c, .plan = plan, .max_row_elems = max_row_elems};
+    ASSERT(comm_size(c) == plan->n_ranks && comm_rank(c) == plan->rank);
+    TRY_GOTO(buffer_elems(&n_bytes, plan, max_row_elems), destroy_t);
+    TRY_GOTO(size_mul(&n_bytes, n_bytes, sizeof *t->acc, "exact sums"), destroy_t);
+    TRY_GOTO(ops_alloc(d, n_bytes, &acc), destroy_t);
+    t->acc = acc;
+    t->stage = ops_is_host(d) ? acc : malloc(n_bytes);
+    t->best = calloc(((size_t)plan->n_ranks + 1) * TP_MAX_BEST, sizeof *t->best);
+    t->n_bytes = calloc((size_t)plan->n_ranks, sizeof *t->n_bytes);
+    t->n_taken = calloc((size_t)plan->n_ranks, sizeof *t->n_taken);
+    if (!t->stage || !t->best || !t->n_bytes || !t->n_taken) {
+        rc = FAIL(ERR_NOMEM, "%zu bytes of exchange buffers", n_bytes);
+        goto destroy_t;
+    }
+    *out = t;
+    return OK;
+destroy_t:
+    tp_destroy(t);
+    return rc;
+}
+
+void tp_destroy(struct tp *t)
+{
+    if (!t)
+        return;
+    free(t->n_taken);
+    free(t->n_bytes);
+    free(t->best);
+    if (t->stage != t->acc)
+        free(t->stage);
+    ops_free(t->device, t->acc);
+    free(t);
+}
+
+size_t tp_buffer_bytes(const struct tp *t)
+{
+    size_t n = 0;
+
+    ASSERT(buffer_elems(&n, t->plan, t->max_row_elems) == OK);
+    return n * sizeof *t->acc;
+}
+
+const struct tp_plan *tp_plan_of(const struct tp *t)
+{
+    return t->plan;
+}
+
+struct device *tp_device(const struct tp *t)
+{
+    return t->device;
+}
+
+struct comm *tp_comm(const struct tp *t)
+{
+    return t->comm;
+}
+
+int tp_stage(struct tp *t, void *dev, size_t n_bytes, void **host)
+{
+    const bool is_host = ops_is_host(t->device);
+
+    *host = is_host ? dev : t->stage;
+    if (!is_host)
+        TRY(ops_download(t->device, *host, dev, n_bytes));
+    return ops_sync(t->device);
+}
+
+int tp_unstage(struct tp *t, void *dev, size_t n_bytes)
+{
+    return ops_is_host(t->device) ? OK : ops_upload(t->device, dev, t->stage, n_bytes);
+}
+
+int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct tensor *w_local, size_t chunk_elems, size_t n_chunks_global,
+                  const struct tensor *bias, const float *residual, size_t n_tok, const char *what)
+{
+    const size_t n_out = w_local->dim[0], n = n_tok * n_out, n_bytes = (n + 1) * sizeof(int64_t);
+    const int64_t zero = 0;
+    int64_t n_bad_here, n_bad, *sums;
+    void *host;
+
+    ASSERT(n <= t->max_row_elems);
+    TRY(ops_upload(t->device, t->acc + n, &zero, sizeof zero));
+    TRY(ops_linear_fixed(t->device, t->acc, t->acc + n, x_local, w_local, chunk_elems, n_chunks_global, n_tok));
+    TRY(tp_stage(t, t->acc, n_bytes, &host));
+    sums = host;
+    n_bad_here = sums[n];
+    TRY(comm_allreduce_sum(t->comm, sums, n + 1, DTYPE_I64));
+    n_bad = sums[n];
+    if (n_bad != 0)
+        return FAIL(ERR_RANGE,
+                    "%s: %" PRId64 " partial sums (%" PRId64 " on this rank) are beyond +-%g or not finite; the weights or the input "
+                    "are unusable",
+                    what, n_bad, n_bad_here, (double)ops_fixed_limit(n_chunks_global));
+    TRY(tp_unstage(t, t->acc, n_bytes));
+    return ops_fixed_finish(t->device, y, t->acc, bias, residual, n_tok, n_out);
+}

@@ -1,0 +1,87 @@
+/* Who holds what: a pure function of the configuration and the rank count.
+ *
+ * Everything is cut the same way: n things over p ranks, rank r has [r n / p, (r + 1) n / p), so
+ * shares differ by one at most and no two ranks disagree on a border. Things are query heads, SigLIP
+ * heads, grains of the feed-forward layers, and blocks of vocabulary rows.
+ *
+ * The grain is the K-chunk of the exact sums, so it may depend on the configuration only, never on
+ * the rank count: with 4 grains per query head even the largest allowed group has work for every
+ * rank, and the unevenness stays below a third. */
+#include "tp.h"
+
+#include <string.h>
+
+#include "status.h"
+#include "tp_impl.h"
+
+enum { MAX_GRAIN = 256, GRAINS_PER_HEAD = 4, VOCAB_BLOCK = 64 };
+
+static struct tp_range share(size_t n, int n_ranks, int rank)
+{
+    const size_t p = (size_t)n_ranks, r = (size_t)rank;
+
+    return (struct tp_range){r * n / p, (r + 1) * n / p};
+}
+
+/* Shares of whole blocks; the last block may be short. */
+static struct tp_range share_blocks(size_t n, size_t block, int n_ranks, int rank)
+{
+    struct tp_range r = share((n + block - 1) / block, n_ranks, rank);
+
+    r.begin = r.begin * block < n ? r.begin * block : n;
+    r.end = r.end * block < n ? r.end * block : n;
+    return r;
+}
+
+size_t tp_grain(size_t n_ff, size_t n_heads)
+{
+    size_t grain = MAX_GRAIN;
+
+    while (grain > 1 && n_ff / grain < GRAINS_PER_HEAD * n_heads)
+        grain /= 2;
+    return grain;
+}
+
+struct tp_range tp_vocab_range(size_t n_vocab, int n_ranks, int rank)
+{
+    size_t block = VOCAB_BLOCK;
+
+    while (block > 1 && n_vocab / block < (size_t)n_ranks)
+        block /= 2;
+    return share_blocks(n_vocab, block, n_ranks, rank);
+}
+
+/* KV heads that the query heads use: head h uses h / (query heads per KV head). */
+static struct tp_range kv_heads_of(struct tp_range heads, const struct text_config *c)
+{
+    const size_t group = (size_t)(c->n_heads / c->n_kv_heads);
+
+    return (struct tp_range){heads.begin / group, (heads.end - 1) / group + 1};
+}
+
+int tp_plan_make(struct tp_plan *out, const struct model_config *cfg, int n_ranks, int rank)
+{
+    const struct text_config *c = &cfg->text;
+    const struct vision_config *v = &cfg->vision;
+    const size_t n_heads = (size_t)c->n_heads;
+    struct tp_plan p;
+
+    if (n_ranks < 1 || n_ranks > c->n_heads)
+        return FAIL(ERR_USAGE, "%d ranks cannot share this model's %d query heads; use 1 to %d ranks per replica", n_ranks,
+                    c->n_heads, c->n_heads);
+    ASSERT(rank >= 0 && rank < n_ranks);
+    memset(&p, 0, sizeof p);
+    p.n_ranks = n_ranks;
+    p.rank = rank;
+    p.heads = share(n_heads, n_ranks, rank);
+    p.kv_heads = kv_heads_of(p.heads, c);
+    p.ff_grain = tp_grain((size_t)c->d_ff, n_heads);
+    p.ff = share_blocks((size_t)c->d_ff, p.ff_grain, n_ranks, rank);
+    p.n_vocab = (size_t)c->n_vocab;
+    p.vocab = tp_vocab_range(p.n_vocab, n_ranks, rank);
+    p.vision_heads = share((size_t)v->n_heads, n_ranks, rank);
+    p.vision_ff_grain = tp_grain((size_t)v->d_ff, n_heads);
+    p.vision_ff = share_blocks((size_t)v->d_ff, p.vision_ff_grain, n_ranks, rank);
+    *out = p;
+    return OK;
+}

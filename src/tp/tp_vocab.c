@@ -1,0 +1,109 @@
+/* The split vocabulary: embedding rows in, choices out.
+ *
+ * Nothing here rounds: an embedding row exists on one rank and travels as bit patterns added to
+ * zeros, the best candidates are compared, and the softmax normaliser is an integer sum. */
+#include "tp.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "status.h"
+#include "tp_impl.h"
+
+int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *table_local, float scale, size_t n_tok)
+{
+    const struct tp_range rows = t->plan->vocab;
+    const size_t n_cols = table_local->dim[1], max_tok = t->max_row_elems / (n_cols ? n_cols : 1);
+
+    ASSERT(table_local->dim[0] == rows.end - rows.begin);
+    ASSERT(n_tok == 0 || max_tok > 0);
+    TRY(ops_embed(t->device, x, ids, table_local, (int32_t)rows.begin, scale, n_tok));
+    for (size_t i = 0; i < n_tok; i += max_tok) {
+        const size_t n = (n_tok - i < max_tok ? n_tok - i : max_tok) * n_cols;
+        void *host;
+
+        TRY(tp_stage(t, x + i * n_cols, n * sizeof *x, &host));
+        TRY(comm_allreduce_sum(t->comm, host, n, DTYPE_I32));
+        TRY(tp_unstage(t, x + i * n_cols, n * sizeof *x));
+    }
+    return OK;
+}
+
+/* NaN first, then larger values, then lower ids. */
+static bool is_better(const struct tp_candidate *a, const struct tp_candidate *b)
+{
+    if (isnan(a->value) != isnan(b->value))
+        return isnan(a->value);
+    if (a->value > b->value || a->value < b->value)
+        return a->value > b->value;
+    return a->id < b->id;
+}
+
+/* The best not yet taken of every rank's list, n_best times; lists are sorted and padded with ids
+ * beyond the vocabulary. */
+static void merge(struct tp *t, size_t n_best, float *value, int32_t *id)
+{
+    const size_t n_ranks = (size_t)t->plan->n_ranks;
+
+    memset(t->n_taken, 0, n_ranks * sizeof *t->n_taken);
+    for (size_t i = 0; i < n_best; i++) {
+        const struct tp_candidate *best = NULL;
+        size_t from = 0;
+
+        for (size_t r = 0; r < n_ranks; r++) {
+            const struct tp_candidate *c = &t->best[r * n_best + t->n_taken[r]];
+
+            if (t->n_taken[r] < n_best && (!best || is_better(c, best))) {
+                best = c;
+                from = r;
+            }
+        }
+        t->n_taken[from]++;
+        value[i] = best->value;
+        id[i] = best->id;
+    }
+}
+
+int tp_topn(struct tp *t, const float *logits_local, size_t n_best, float *value, int32_t *id)
+{
+    const struct tp_range rows = t->plan->vocab;
+    const size_t n_local = rows.end - rows.begin, n_mine = n_best < n_local ? n_best : n_local;
+    struct tp_candidate *mine = t->best + (size_t)t->plan->n_ranks * TP_MAX_BEST;
+
+    ASSERT(n_best <= TP_MAX_BEST && n_best <= t->plan->n_vocab);
+    TRY(ops_topn(t->device, logits_local, n_local, (int32_t)rows.begin, n_mine, value, id));
+    for (size_t i = 0; i < n_best; i++)
+        mine[i] = i < n_mine ? (struct tp_candidate){value[i], id[i]} : (struct tp_candidate){-INFINITY, INT32_MAX};
+    TRY(comm_allgather(t->comm, mine, t->best, n_best * sizeof *mine));
+    merge(t, n_best, value, id);
+    return OK;
+}
+
+int tp_log_sum_exp(struct tp *t, const float *logits_local, float max, double *out)
+{
+    const struct tp_range rows = t->plan->vocab;
+    int64_t sum = 0;
+
+    TRY(ops_sum_exp_fixed(t->device, logits_local, rows.end - rows.begin, max, &sum));
+    TRY(comm_allreduce_sum(t->comm, &sum, 1, DTYPE_I64));
+    *out = (double)max + log(ldexp((double)sum, -OPS_EXP_BITS));
+    return OK;
+}
+
+int tp_gather_logits(struct tp *t, const float *logits_local, float *out)
+{
+    const struct tp_plan *plan = t->plan;
+    const void *mine = logits_local;
+
+    for (int r = 0; r < plan->n_ranks; r++) {
+        const struct tp_range rows = tp_vocab_range(plan->n_vocab, plan->n_ranks, r);
+
+        t->n_bytes[r] = (rows.end - rows.begin) * sizeof *out;
+    }
+    if (!ops_is_host(t->device)) {
+        TRY(ops_download(t->device, t->stage, logits_local, t->n_bytes[plan->rank]));
+        mine = t->stage;
+    }
+    TRY(ops_sync(t->device));
+    return comm_allgatherv(t->comm, mine, out, t->n_bytes);
+}
