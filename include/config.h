@@ -9,8 +9,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "dtype.h"
-
 enum { CONFIG_MAX_LAYERS = 128, CONFIG_MAX_EOS = 8 };
 
 struct vision_config {

@@ -49,8 +49,9 @@ int64_t json_int(const struct json *v);
 double json_number(const struct json *v); /* integer or real */
 bool json_bool(const struct json *v);
 
-/* Typed members. A present value of another kind or outside [min, max] is an error that names
- * document and key; an absent or null key leaves *out as it is. */
+/* Typed members. key may be a path, "text_config.head_dim". A present value of another kind or
+ * outside [min, max] is an error that names document and key; an absent or null one leaves *out
+ * as it is. */
 int json_get_int(const struct json_doc *doc, const struct json *object, const char *key,
                  int64_t min, int64_t max, int *out);
 int json_get_real(const struct json_doc *doc, const struct json *object, const char *key,

@@ -226,12 +226,25 @@ bool json_bool(const struct json *v)
     return json_is_true(value_of(v));
 }
 
-/* The member, or NULL when it is absent or null. */
-static const struct json *present(const struct json *object, const char *key)
+/* The member at a path of keys joined by dots; NULL when it, or an object on the way, is absent
+ * or null. What is on the way but no object gives NULL, too: its owner checks it. */
+static const struct json *present(const struct json *object, const char *path)
 {
-    const struct json *v = json_get(object, key);
+    const json_t *v = value_of(object);
+    char key[64];
 
-    return v && json_kind_of(v) != JSON_KIND_NULL ? v : NULL;
+    while (v) {
+        size_t n = strcspn(path, ".");
+
+        ASSERT(n < sizeof key);
+        memcpy(key, path, n);
+        key[n] = '\0';
+        v = json_object_get(v, key);
+        if (path[n] == '\0')
+            break;
+        path += n + 1;
+    }
+    return v && !json_is_null(v) ? (const struct json *)v : NULL;
 }
 
 int json_get_int(const struct json_doc *doc, const struct json *object, const char *key,
