@@ -12,9 +12,20 @@
 
 struct tokenizer;
 
-/* dir/tokenizer.model. image_token is config.json's id of <image>, which SentencePiece does not know.
- * If only tokenizer.json is there, ERR_MODEL says that tokenizer.model is missing and where to get it. */
+enum {
+    TOKENIZER_MAX_BYTES = 4 << 20, /* longest text that is encoded */
+    PROMPT_MAX_BYTES = 1 << 20,    /* longest prompt */
+};
+
+/* dir/tokenizer.model. image_token is config.json's id of <image>, which SentencePiece does not
+ * know. If only tokenizer.json is there, ERR_MODEL says that tokenizer.model is missing and where
+ * to get it. A file without <loc> and <seg> (a bare Gemma tokenizer.model) is completed with them:
+ * they are the 1152 ids before <image>. Anything but Gemma's kind of model (BPE with byte
+ * fallback, identity normaliser, its first four pieces) is ERR_MODEL. */
 int tokenizer_open(struct tokenizer **out, const char *dir, int32_t image_token);
+/* The same from the bytes of a tokenizer.model (copied); `name` stands in the messages. */
+int tokenizer_create_model(struct tokenizer **out, const void *bytes, size_t n_bytes,
+                           int32_t image_token, const char *name);
 /* For synthetic models without files: byte b is id 217 + b in Gemma's layout, <locNNNN>, <segNNN>
  * and <image> as published; any other id decodes as "<id>". image_token fixes where they lie. */
 int tokenizer_create_bytes(struct tokenizer **out, int32_t image_token);
@@ -34,9 +45,11 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n_bytes
                      int32_t *ids, size_t cap, size_t *n_ids);
 
 /* Text of the ids, as transformers' decode(skip_special_tokens=True, clean_up=False): special ids
- * dropped, U+2581 -> space, a run of byte pieces that is not valid UTF-8 as a whole becomes one
- * U+FFFD per byte. *out is a new NUL-terminated string (caller frees), *n_bytes without the NUL. */
-int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n_ids, char **out, size_t *n_bytes);
+ * dropped, as are ids the vocabulary does not have; U+2581 -> space; a run of byte pieces that is
+ * not valid UTF-8 as a whole becomes one U+FFFD per byte. *out is a new NUL-terminated string
+ * (caller frees), *n_bytes without the NUL. */
+int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n_ids, char **out,
+                     size_t *n_bytes);
 
 /* The whole prompt as PaliGemmaProcessor builds it: markers <image> in the text are replaced by
  * n_patches image tokens each; a text without markers gets one per image in front; <bos> comes
@@ -44,22 +57,24 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n_ids
  * markers must equal n_images (>= 1). Invalid UTF-8, NUL and over-long prompts are ERR_INPUT.
  * *ids is a new array, caller frees. Text is encoded without TOKENIZER_PARSE_SPECIAL unless
  * flags say otherwise. */
-int prompt_build(const struct tokenizer *t, const char *text, size_t n_bytes, int n_images, int n_patches,
-                 int32_t image_token, int32_t bos, unsigned flags, int32_t **ids, size_t *n_ids);
+int prompt_build(const struct tokenizer *t, const char *text, size_t n_bytes, int n_images,
+                 int n_patches, int32_t image_token, int32_t bos, unsigned flags, int32_t **ids,
+                 size_t *n_ids);
 
 /* A box read from an answer. loc: 0..1023 as generated (y1, x1, y2, x2). */
 struct box {
     int loc[4];
-    float xyxy_px[4];    /* x1, y1, x2, y2 in pixels of the original image: loc / 1023 * size */
-    const char *label;   /* borrowed from the answer's text, not NUL-terminated */
+    float xyxy_px[4];  /* x1, y1, x2, y2 in pixels of the original image: loc / 1023 * size */
+    const char *label; /* borrowed from the answer's text, not NUL-terminated */
     size_t n_label;
-    int n_seg;           /* 0 or 16 */
+    int n_seg; /* 0 or 16 */
     int seg[16];
 };
-/* Parses "<loc>x4 [<seg>x16] label ; ..." out of decoded text. Malformed objects (a wrong number
- * of locs, x2 <= x1, y2 <= y1) are skipped and counted. Writes at most cap boxes; returns how many were found. */
-size_t boxes_parse(const char *text, size_t n_bytes, int width_px, int height_px, struct box *out, size_t cap,
-                   size_t *n_malformed);
+/* Parses "<loc>x4 [<seg>x16] label ; ..." out of decoded text; a label is trimmed of white space
+ * and may be empty. Malformed objects (a wrong number of locs or segs, x2 <= x1, y2 <= y1) are
+ * skipped and counted. Writes at most cap boxes; returns how many were found. */
+size_t boxes_parse(const char *text, size_t n_bytes, int width_px, int height_px, struct box *out,
+                   size_t cap, size_t *n_malformed);
 
 const char *tokenizer_library(void); /* "0.1.97" */
 
