@@ -22,8 +22,9 @@ struct sampler;
 int sampler_create(struct sampler **out, int n_vocab);
 void sampler_destroy(struct sampler *s);
 
-/* logits [n_vocab], after the soft-cap; -inf is never drawn. NaN is ERR_INTERNAL. */
-int sampler_draw(struct sampler *s, const struct sampler_params *p, const float *logits, uint64_t record, uint32_t step,
-                 int32_t *token);
+/* logits [n_vocab], after the soft-cap; -inf is never drawn. NaN or +inf is
+ * ERR_INTERNAL. top_p 0 keeps one token; parameters out of range are ERR_USAGE. */
+int sampler_draw(struct sampler *s, const struct sampler_params *p, const float *logits,
+                 uint64_t record, uint32_t step, int32_t *token);
 
 #endif
