@@ -1,0 +1,104 @@
+/* What the files of src/weights share: the index of an opened checkpoint and the table of a source.
+ *
+ * A source (weights_folder.c: safetensors; weights_synthetic.c: a formula) adds its tensors to the
+ * index while opening and reads rectangles of them later. Everything else - names, requests,
+ * checks, coverage, the scan for non-finite values - is written once, above the table. */
+#ifndef WEIGHTS_IMPL_H
+#define WEIGHTS_IMPL_H
+
+#include "weights.h"
+
+enum { WEIGHTS_MAX_NAME = 256 }; /* longest tensor name taken from a file, without the NUL */
+
+/* Known under this hub name although the published checkpoints do not have it: a tied model leaves
+ * it unasked. */
+#define WEIGHTS_LM_HEAD "language_model.lm_head.weight"
+#define WEIGHTS_EMBEDDING "language_model.model.embed_tokens.weight"
+
+/* One tensor of a checkpoint. `place` and `offset` only order the reads: tensors are read by rising
+ * (place, offset). */
+struct weights_entry {
+    char *name;       /* hub name; owned */
+    char *stored;     /* as the file spells it; owned */
+    const char *path; /* file, or formula, it comes from; borrowed from the source */
+    enum dtype dtype;
+    int n_dims;
+    size_t dim[TENSOR_MAX_DIMS];
+    size_t n_rows, n_cols; /* dim[0], product of the rest: how rectangles see it */
+    int place;      /* safetensors: number of the file; synthetic: number of the (mean, std) pair */
+    int64_t offset; /* safetensors: of the first byte in the file */
+};
+
+/* Rows [row0, row0 + n_rows) and columns [col0, col0 + n_cols); never empty when it reaches a
+ * source. */
+struct weights_rect {
+    size_t row0, n_rows, col0, n_cols;
+};
+
+struct weights_source {
+    const char *name;
+    /* Writes the rectangle, dense, to host memory and adds the bytes it took from storage to
+     * *read_bytes. */
+    int (*read)(void *ctx, const struct weights_entry *e, const struct weights_rect *r, void *out,
+                size_t *read_bytes);
+    void (*close)(void *ctx);
+};
+
+struct weights {
+    const struct weights_source *source;
+    void *ctx;                   /* the source's; owned */
+    struct weights_entry *entry; /* sorted by hub name once opened */
+    size_t n_entries, n_room;
+    struct digest digest;
+    char *label; /* the folder or formula, for messages */
+};
+
+/* ---- weights.c: the index ---- */
+/* Adds a copy of *e (names are copied too; n_rows and n_cols are worked out here). */
+int weights_add(struct weights *w, const struct weights_entry *e);
+/* Sorts the index and refuses two stored names for one tensor. */
+int weights_index_finish(struct weights *w);
+/* NULL when absent. Any published spelling of the name is understood. */
+const struct weights_entry *weights_entry_of(const struct weights *w, const char *name);
+/* "language_model....weight F32 [8, 4] place offset" for every entry, chained onto d. */
+struct digest weights_index_digest(const struct weights *w, struct digest d);
+
+/* ---- weights_folder.c, weights_synthetic.c: openers; w is zeroed but for label ---- */
+int weights_open_folder(struct weights *w, struct model_config *cfg, const char *dir);
+int weights_open_synthetic(struct weights *w, struct model_config *cfg, const char *text);
+
+/* ---- weights_names.c ---- */
+enum weights_name { WEIGHTS_NAME_TENSOR, WEIGHTS_NAME_IGNORED };
+/* The hub name of a stored name of at most WEIGHTS_MAX_NAME bytes; out has room for
+ * WEIGHTS_HUB_ROOM. Names of no known family come out as they are. Ignored: constants that some
+ * versions save. */
+enum { WEIGHTS_HUB_ROOM = WEIGHTS_MAX_NAME + 32 };
+enum weights_name weights_name_to_hub(char *out, const char *stored);
+
+/* ---- weights_finite.c ---- */
+/* Index of the first NaN or infinity among n_elems of type t at p (any alignment), or n_elems. */
+size_t weights_first_nonfinite(const void *p, size_t n_elems, enum dtype t);
+
+/* ---- weights_list.c: what one rank asks for ---- */
+struct weights_request {
+    char *name; /* hub name; owned */
+    int n_dims;
+    size_t dim[TENSOR_MAX_DIMS];
+    struct weights_rect rect;
+    bool sharded;
+    struct tensor *view;
+    const struct weights_entry *entry; /* set by weights_load */
+    size_t n_bytes, at;                /* size and place in the block; set by weights_load */
+};
+struct weights_list {
+    struct weights_request *request;
+    size_t n, n_room;
+    bool frozen;
+};
+
+/* ---- weights_cover.c ---- */
+/* Collective. ERR_INTERNAL on every rank unless the sharded rectangles of all ranks cover each of
+ * their tensors exactly once. Ranks must have the same index and requests for the same tensors. */
+int weights_check_cover(const struct weights *w, const struct weights_list *l, struct comm *c);
+
+#endif

@@ -1,0 +1,335 @@
+/* Loading: one collective step from requests to views.
+ *
+ *     match requests with the index: names, shapes, none missing, none unknown   (each rank; agreed)
+ *     all ranks have the same index and ask for the same tensors; sharded ones are covered once
+ *     one device block; every rectangle read once, in file order            (each rank; agreed)
+ *
+ * A piece is scanned for NaN and infinity while it is still in cache, straight in the block when
+ * the host can write there, else in a staging buffer from which it is uploaded. Whatever fails on
+ * one rank is agreed before anybody returns, so no rank waits for one that has left. */
+#include "weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "status.h"
+#include "weights_impl.h"
+
+enum { PIECE_BYTES = 4 << 20, LM_HEAD_SAMPLE_ROWS = 64 };
+
+/* ---- matching ---- */
+
+static int match_one(const struct weights *w, struct weights_request *r)
+{
+    const struct weights_entry *e = weights_entry_of(w, r->name);
+    char has[128], wants[128];
+
+    if (!e)
+        return FAIL(ERR_MODEL, "%s: tensor %s is missing", w->label, r->name);
+    if (e->n_dims != r->n_dims || memcmp(e->dim, r->dim, (size_t)r->n_dims * sizeof *r->dim) != 0)
+        return FAIL(ERR_MODEL, "%s: tensor %s has shape %s, the configuration needs %s", e->path,
+                    e->stored, tensor_shape_text(has, sizeof has, e->dim, e->n_dims),
+                    tensor_shape_text(wants, sizeof wants, r->dim, r->n_dims));
+    r->entry = e;
+    r->n_bytes = r->rect.n_rows * r->rect.n_cols * dtype_bytes(e->dtype);
+    return OK;
+}
+
+static bool is_whole(const struct weights_request *r)
+{
+    return r->rect.n_rows == r->entry->n_rows && r->rect.n_cols == r->entry->n_cols;
+}
+
+static int check_none_unknown(const struct weights *w, const struct weights_list *l)
+{
+    bool *asked = calloc(w->n_entries, sizeof *asked);
+
+    if (!asked)
+        return FAIL(ERR_NOMEM, "marks of %zu tensors", w->n_entries);
+    for (size_t i = 0; i < l->n; i++)
+        asked[l->request[i].entry - w->entry] = true;
+    for (size_t i = 0; i < w->n_entries; i++) {
+        const struct weights_entry *e = &w->entry[i];
+        if (asked[i] || strcmp(e->name, WEIGHTS_LM_HEAD) == 0)
+            continue;
+        free(asked);
+        return FAIL(ERR_MODEL, "unknown tensor %s in %s", e->stored, e->path);
+    }
+    free(asked);
+    return OK;
+}
+
+static int match(const struct weights *w, struct weights_list *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        TRY(match_one(w, &l->request[i]));
+    return check_none_unknown(w, l);
+}
+
+/* What must be equal on all ranks: the tensors asked for and whether they are sharded, not the
+ * rectangles. */
+static struct digest digest_of_requests(const struct weights_list *l)
+{
+    struct digest d = digest_of(&l->n, sizeof l->n);
+
+    for (size_t i = 0; i < l->n; i++) {
+        const struct weights_request *r = &l->request[i];
+        d = digest_chain(d, r->name, strlen(r->name));
+        d = digest_chain(d, &r->sharded, sizeof r->sharded);
+    }
+    return d;
+}
+
+static int check_same(const struct weights *w, const struct weights_list *l, struct comm *c)
+{
+    static const char *const what[] = {"checkpoint", "wanted tensors"};
+    const struct digest d[] = {w->digest, digest_of_requests(l)};
+
+    return comm_check_same(c, what, d, sizeof d / sizeof *d);
+}
+
+/* ---- reading ---- */
+
+struct reader {
+    struct weights *w;
+    struct device *d;
+    char *block;   /* device memory */
+    char *staging; /* NULL when the host writes the block itself */
+    size_t read_bytes;
+};
+
+static int check_finite(const struct weights_request *r, const struct weights_rect *part,
+                        const void *data)
+{
+    const struct weights_entry *e = r->entry;
+    size_t n = part->n_rows * part->n_cols;
+    size_t i = weights_first_nonfinite(data, n, e->dtype);
+
+    if (i == n)
+        return OK;
+    return FAIL(ERR_MODEL, "%s: tensor %s: element [%zu, %zu] is not finite (NaN or infinity)",
+                e->path, e->stored, part->row0 + i / part->n_cols, part->col0 + i % part->n_cols);
+}
+
+static int read_part(struct reader *x, const struct weights_request *r,
+                     const struct weights_rect *part, char *to)
+{
+    size_t n_bytes = part->n_rows * part->n_cols * dtype_bytes(r->entry->dtype);
+    void *host = x->staging ? x->staging : to;
+
+    TRY(x->w->source->read(x->w->ctx, r->entry, part, host, &x->read_bytes));
+    TRY(check_finite(r, part, host));
+    if (!x->staging)
+        return OK;
+    TRY(ops_upload(x->d, to, host, n_bytes));
+    return ops_sync(x->d); /* staging is used again at once */
+}
+
+/* As many whole rows at a time as fit a piece; a row that does not is taken in parts. */
+static int read_rect(struct reader *x, const struct weights_request *r)
+{
+    const size_t elem = dtype_bytes(r->entry->dtype), piece_elems = PIECE_BYTES / elem;
+    const struct weights_rect *all = &r->rect;
+    size_t n_cols = all->n_cols < piece_elems ? all->n_cols : piece_elems;
+    size_t n_rows = n_cols < all->n_cols ? 1 : piece_elems / n_cols;
+    char *to = x->block + r->at;
+
+    for (size_t i = 0; i < all->n_rows; i += n_rows)
+        for (size_t j = 0; j < all->n_cols; j += n_cols) {
+            struct weights_rect part = {all->row0 + i, n_rows, all->col0 + j, n_cols};
+            if (part.n_rows > all->n_rows - i)
+                part.n_rows = all->n_rows - i;
+            if (part.n_cols > all->n_cols - j)
+                part.n_cols = all->n_cols - j;
+            TRY(read_part(x, r, &part, to));
+            to += part.n_rows * part.n_cols * elem;
+        }
+    return OK;
+}
+
+static int in_file_order(const void *a, const void *b)
+{
+    const struct weights_request *x = *(const struct weights_request *const *)a;
+    const struct weights_request *y = *(const struct weights_request *const *)b;
+
+    if (x->entry->place != y->entry->place)
+        return x->entry->place < y->entry->place ? -1 : 1;
+    if (x->entry->offset != y->entry->offset)
+        return x->entry->offset < y->entry->offset ? -1 : 1;
+    if (x->rect.row0 != y->rect.row0)
+        return x->rect.row0 < y->rect.row0 ? -1 : 1;
+    return (x->rect.col0 > y->rect.col0) - (x->rect.col0 < y->rect.col0);
+}
+
+static int read_all(struct reader *x, const struct weights_list *l)
+{
+    const struct weights_request **order = calloc(l->n + 1, sizeof *order);
+    size_t n = 0;
+    int rc = OK;
+
+    if (!order)
+        return FAIL(ERR_NOMEM, "order of %zu reads", l->n);
+    for (size_t i = 0; i < l->n; i++)
+        if (l->request[i].n_bytes > 0)
+            order[n++] = &l->request[i];
+    qsort(order, n, sizeof *order, in_file_order);
+    for (size_t i = 0; i < n && rc == OK; i++)
+        rc = read_rect(x, order[i]);
+    free(order);
+    return rc;
+}
+
+/* ---- the output table of a tied model ---- */
+
+static int same_row(struct reader *x, const struct weights_entry *a, const struct weights_entry *b,
+                    size_t row, bool *same)
+{
+    const struct weights_rect r = {row, 1, 0, a->n_cols};
+    size_t n = a->n_cols * dtype_bytes(a->dtype);
+    char *buf = malloc(2 * n);
+    int rc;
+
+    if (!buf)
+        return FAIL(ERR_NOMEM, "two rows of %zu bytes", n);
+    TRY_GOTO(x->w->source->read(x->w->ctx, a, &r, buf, &x->read_bytes), free_buf);
+    TRY_GOTO(x->w->source->read(x->w->ctx, b, &r, buf + n, &x->read_bytes), free_buf);
+    *same = memcmp(buf, buf + n, n) == 0;
+free_buf:
+    free(buf);
+    return rc;
+}
+
+/* Old exports store the tied table twice. The copy is not used; a sample of its rows says whether
+ * it is one. */
+static int check_lm_head(struct reader *x, const struct weights_list *l)
+{
+    const struct weights_entry *head = weights_entry_of(x->w, WEIGHTS_LM_HEAD);
+    const struct weights_entry *table = weights_entry_of(x->w, WEIGHTS_EMBEDDING);
+    size_t n_differ = 0, n_rows;
+
+    for (size_t i = 0; i < l->n; i++)
+        if (l->request[i].entry == head)
+            return OK;
+    if (!head || !table)
+        return OK;
+    if (head->n_rows != table->n_rows || head->n_cols != table->n_cols ||
+        head->dtype != table->dtype) {
+        log_root(LOG_WARN, "weights",
+                 "%s: tensor %s has another shape or type than %s; it is not used", head->path,
+                 head->stored, table->stored);
+        return OK;
+    }
+    n_rows = head->n_rows < LM_HEAD_SAMPLE_ROWS ? head->n_rows : LM_HEAD_SAMPLE_ROWS;
+    for (size_t i = 0; i < n_rows; i++) {
+        bool same = true;
+        TRY(same_row(x, head, table, head->n_rows * i / n_rows, &same));
+        n_differ += !same;
+    }
+    log_root(
+        n_differ ? LOG_WARN : LOG_DEBUG, "weights",
+        "%s: tensor %s is not used, the model is tied: %zu of %zu rows compared differ from %s",
+        head->path, head->stored, n_differ, n_rows, table->stored);
+    return OK;
+}
+
+/* ---- the whole step ---- */
+
+/* Places of the rectangles in the block, in the order they were asked for. */
+static size_t lay_out(struct weights_list *l)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < l->n; i++) {
+        l->request[i].at = at;
+        at += arena_round(l->request[i].n_bytes);
+    }
+    return at;
+}
+
+static void set_views(const struct weights_list *l, char *block)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        const struct weights_request *r = &l->request[i];
+        struct tensor *t = r->view;
+        *t = (struct tensor){.data = r->n_bytes ? block + r->at : NULL, .dtype = r->entry->dtype};
+        if (is_whole(r)) {
+            t->n_dims = r->n_dims;
+            memcpy(t->dim, r->dim, sizeof t->dim);
+        } else {
+            t->n_dims = r->n_dims > 1 ? 2 : 1;
+            t->dim[0] = r->rect.n_rows;
+            if (t->n_dims == 2)
+                t->dim[1] = r->rect.n_cols;
+        }
+    }
+}
+
+/* [local] Allocates the block and fills it; on failure nothing is left allocated. */
+static int allocate_and_read(struct reader *x, struct weights_list *l, bool is_root,
+                             struct arena *block, size_t n_bytes)
+{
+    int rc;
+
+    TRY(arena_init(block, x->d, n_bytes));
+    x->block = n_bytes ? arena_take(block, n_bytes) : NULL;
+    if (!ops_is_host(x->d) && !(x->staging = malloc(PIECE_BYTES))) {
+        rc = FAIL(ERR_NOMEM, "staging buffer of %d bytes", PIECE_BYTES);
+        goto release_block;
+    }
+    TRY_GOTO(ops_sync(x->d), free_staging); /* the block's clearing must not come after our bytes */
+    TRY_GOTO(read_all(x, l), free_staging);
+    if (is_root)
+        TRY_GOTO(check_lm_head(x, l), free_staging);
+    free(x->staging);
+    return OK;
+free_staging:
+    free(x->staging);
+release_block:
+    arena_release(block);
+    return rc;
+}
+
+static int sum_read_bytes(struct weights_stats *s, struct comm *c)
+{
+    int64_t sum = (int64_t)s->read_bytes;
+
+    TRY(comm_allreduce_sum(c, &sum, 1, DTYPE_I64));
+    s->group_bytes = (size_t)sum;
+    return OK;
+}
+
+int weights_load(struct weights *w, struct weights_list *l, struct device *d, struct comm *c,
+                 struct arena *block, struct weights_stats *stats)
+{
+    const int64_t begin_us = clock_us();
+    struct reader x = {.w = w, .d = d};
+    struct weights_stats s = {0};
+    struct arena a = {0};
+    int rc, all;
+
+    l->frozen = true;
+    TRY(comm_agree(c, match(w, l)));
+    TRY(check_same(w, l, c));
+    TRY(weights_check_cover(w, l, c));
+    s.rank_bytes = lay_out(l);
+    rc = allocate_and_read(&x, l, comm_rank(c) == 0, &a, s.rank_bytes);
+    all = comm_agree(c, rc);
+    s.read_bytes = x.read_bytes;
+    if (all == OK)
+        all = sum_read_bytes(&s, c);
+    if (all != OK) {
+        if (rc == OK)
+            arena_release(&a);
+        return all;
+    }
+    s.seconds = (double)(clock_us() - begin_us) * 1e-6;
+    set_views(l, x.block);
+    log_root(LOG_INFO, "weights", "%s: %.3f GB on %d ranks in %.2f s: %.2f GB/s", w->label,
+             (double)s.group_bytes * 1e-9, comm_size(c), s.seconds,
+             (double)s.group_bytes * 1e-9 / (s.seconds > 0 ? s.seconds : 1e-6));
+    *block = a;
+    *stats = s;
+    return OK;
+}
