@@ -307,7 +307,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_transformers), cmocka_unit_test(test_ties),
-        cmocka_unit_test(test_late_eos_is_dropped), cmocka_unit_test(test_one_token),
+        cmocka_unit_test(test_late_eos_is_dropped), cmocka_unit_test(test_stops_at_equal_score),
+        cmocka_unit_test(test_n_candidates),        cmocka_unit_test(test_one_token),
         cmocka_unit_test(test_small_vocabulary),    cmocka_unit_test(test_errors),
     };
 
