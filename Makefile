@@ -40,10 +40,17 @@ CXXFLAGS_ALL := -std=c++17 $(COMMON) $(CFLAGS_EXTRA)
 have = $(shell pkg-config --exists $(1) 2>/dev/null && echo $(1))
 HDF5 := $(firstword $(call have,hdf5-serial) $(call have,hdf5-openmpi) hdf5)
 SECCOMP := $(call have,libseccomp)
-PACKAGES := $(HDF5) jansson libturbojpeg libwebp libxxhash sentencepiece $(SECCOMP)
+PACKAGES := $(HDF5) jansson libturbojpeg libwebp libwebpdemux libxxhash sentencepiece $(SECCOMP)
 INCLUDES := -Iinclude $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(PACKAGES) 2>/dev/null)) \
 	-isystem /usr/include/stb
 LDLIBS := -Wl,--as-needed $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lstdc++ -lm -lpthread
+
+# Pixels depend on the decoders, so the program names their versions. stb_image's is in its first line.
+version = $(1) $(shell pkg-config --modversion $(2) 2>/dev/null)
+IMAGE_LIBRARIES = $(call version,libjpeg-turbo,libturbojpeg)$(comma) $(call version,libwebp,libwebp)$(comma) \
+	stb_image $(shell sed -n '1s/.* v\([0-9.]*\) .*/\1/p' /usr/include/stb/stb_image.h)$(comma) \
+	$(if $(SECCOMP),$(call version,libseccomp,libseccomp),no libseccomp)
+comma := ,
 
 # ---- sources; a feature that may be missing switches a whole file ----
 SANDBOX_OFF := src/image/$(if $(SECCOMP),sandbox_none.c,sandbox_seccomp.c)
@@ -79,6 +86,7 @@ $(LIB): $(OBJ)
 	$(Q)rm -f $@ && ar qcs $@ $^
 
 $(B)/src/ops/ref/%.o: CFLAGS_ALL += -O3
+$(B)/src/image/libraries.o: CFLAGS_ALL += -DIMAGE_LIBRARIES='"$(IMAGE_LIBRARIES)"'
 $(B)/%.o: %.c $(B)/flags
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(MPICC) $(CFLAGS_ALL) $(INCLUDES) -Itests -MMD -MP -c $< -o $@

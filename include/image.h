@@ -1,12 +1,13 @@
 /* Image files to the model's pixels, in a process of their own.
  *
- * Decoders read hostile bytes, so they run in a helper process that is started before MPI, with
- * limits on memory, processor time, pixels and system calls, and is started again when it dies:
- * a bad image costs one record. JPEG goes through libturbojpeg (byte-identical to Pillow), WebP
- * through libwebp, PNG, BMP, GIF (first frame) and PNM through stb_image; dispatch is by magic
- * bytes, never by name. The resize is Pillow's bicubic on uint8, byte for byte.
- * Colour follows Pillow's convert("RGB"): alpha dropped, grey replicated, 16-bit grey clipped at 255,
- * 16-bit colour's high byte, Adobe CMYK inverted. Truncated files are errors. */
+ * Decoders read hostile bytes, so each picture is decoded by a worker process with limits on memory,
+ * processor time, pixels and system calls, forked by a helper that is started before MPI: a bad
+ * image costs one record. JPEG goes through libturbojpeg (byte-identical to Pillow), WebP through
+ * libwebp, PNG and BMP through stb_image behind a check of their containers, GIF (first picture)
+ * and PNM through code of this room; dispatch is by magic bytes, never by name. The resize is
+ * Pillow's bicubic on uint8, byte for byte.
+ * Colour follows Pillow's convert("RGB"): alpha dropped, grey replicated, 16-bit grey clipped at
+ * 255, 16-bit colour's high byte, Adobe CMYK inverted. Truncated files are errors. */
 #ifndef IMAGE_H
 #define IMAGE_H
 
@@ -14,10 +15,10 @@
 #include <stdint.h>
 
 struct image_limits {
-    size_t max_file_bytes;   /* a larger file is refused unread  */
-    size_t max_pixels;       /* width * height                   */
-    size_t max_memory_bytes; /* address space of the helper      */
-    int max_seconds;         /* wall and processor time an image */
+    size_t max_file_bytes;   /* a larger file is refused unread; at most 2^30  */
+    size_t max_pixels;       /* width * height; at most 2^28                   */
+    size_t max_memory_bytes; /* address space the worker may add for a picture */
+    int max_seconds;         /* wall and processor time of a picture           */
 };
 struct image_limits image_limits_default(void); /* 256 MiB, 128 Mpx, 2 GiB, 30 s */
 
@@ -41,26 +42,32 @@ struct image_helper;
 /* Forks the helper. Call before MPI starts and before any thread. */
 int image_helper_start(struct image_helper **out, const struct image_limits *limits);
 void image_helper_stop(struct image_helper *h); /* NULL is fine; kills and reaps it */
-/* Process id of the worker now decoding, for tests that kill it. */
+/* Process id of the worker that gets (or is decoding) the next picture, for tests that kill it. */
 int image_helper_worker_pid(const struct image_helper *h);
 
-/* Reads and decodes path; rgb gets [out_px, out_px, 3] bytes. The file must be a regular file.
- * ERR_INPUT names the path and what is wrong: unreadable, unknown format, truncated, too many pixels, decoder died,
- * timeout. The helper is ready for the next file in every case; ERR_INTERNAL only if it cannot be started again. */
-int image_load(struct image_helper *h, const char *path, const struct image_params *p, uint8_t *rgb, struct image_info *info);
+/* Reads and decodes path; rgb gets [out_px, out_px, 3] bytes (1 <= out_px <= 8192).
+ * ERR_INPUT names the path and what is wrong: not a regular file, unreadable, unknown format,
+ * truncated, too many pixels, decoder died, timeout. The helper is ready for the next file in
+ * every case. ERR_INTERNAL: it is gone and cannot be started again; ERR_IO, ERR_NOMEM: the
+ * system gave no memory to read the file into. */
+int image_load(struct image_helper *h, const char *path, const struct image_params *p, uint8_t *rgb,
+               struct image_info *info);
 
-/* What runs inside the helper; also for tests and fuzzing, in this process. */
+/* What runs inside the worker; also for tests and fuzzing, in this process. These log nothing:
+ * ERR_INPUT or ERR_NOMEM comes back, and the caller says it. */
 struct image {
     int width_px, height_px;
     uint8_t *rgb; /* [height, width, 3], owned: image_release */
     char format[8];
 };
+enum { IMAGE_WHY_BYTES = 256 };
 /* why gets a short reason without the file's name on failure. */
-int image_decode(const uint8_t *bytes, size_t n_bytes, const struct image_limits *limits, enum image_exif exif,
-                 struct image *out, char *why, size_t n_why);
+int image_decode(const uint8_t *bytes, size_t n_bytes, const struct image_limits *limits,
+                 enum image_exif exif, struct image *out, char why[IMAGE_WHY_BYTES]);
 void image_release(struct image *img);
 /* src [h, w, 3] -> dst [out_px, out_px, 3]. Reference: Pillow's Resample.c (8 bit, 22-bit fixed point). */
-int image_resize_bicubic(const uint8_t *src, int w, int h, int out_px, enum image_pass_order passes, uint8_t *dst);
+int image_resize_bicubic(const uint8_t *src, int w, int h, int out_px, enum image_pass_order passes,
+                         uint8_t *dst);
 /* transformers' rescale and normalise: rgb [px, px, 3] -> out f32 [3, px, px]; for byte v:
  * x = (float)((double)v * 0.00392156862745098), (x - 0.5f) / 0.5f. */
 void image_normalise(const uint8_t *rgb, int px, float *out);
