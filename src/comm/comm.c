@@ -18,6 +18,7 @@ const char *comm_kind_name(enum comm_kind kind)
         [COMM_ALLGATHERV] = "allgatherv",
         [COMM_BCAST] = "bcast",
         [COMM_SPLIT] = "split",
+        [COMM_END] = "end",
     };
 
     return kind < COMM_N_KINDS ? name[kind] : "unknown call";

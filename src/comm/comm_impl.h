@@ -48,6 +48,7 @@ enum comm_kind {
     COMM_ALLGATHERV,
     COMM_BCAST,
     COMM_SPLIT,
+    COMM_END,
     COMM_N_KINDS
 };
 const char *comm_kind_name(enum comm_kind kind);

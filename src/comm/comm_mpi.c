@@ -177,8 +177,11 @@ destroy_m:
 /* MPI_Finalize would wait for missing peers for ever, hence the meeting before it. */
 static void library_end(struct comm *c)
 {
-    int rc = c->failed != OK ? c->failed : meet(c, OK);
+    int rc;
 
+    c->kind = COMM_END;
+    c->sequence++;
+    rc = c->failed != OK ? c->failed : meet(c, OK);
     if (rc != OK)
         comm_abort(c, status_exit_code(rc));
     MPI_Comm_free(&of(c)->handle);
@@ -196,15 +199,20 @@ static void mpi_destroy(struct comm *c)
 
 _Noreturn void comm_abort(struct comm *c, int exit_status)
 {
-    int started = 0, ended = 0;
+    int started = 0, ended = 0, size = 0;
 
     (void)c; /* whatever the group, the job ends */
     log_rank(LOG_INFO, "comm", "ending the whole job with exit status %d", exit_status);
     fflush(stdout); /* results that are complete; the log itself is not buffered */
     MPI_Initialized(&started);
     MPI_Finalized(&ended);
-    if (started && !ended)
-        MPI_Abort(MPI_COMM_WORLD, exit_status);
+    if (started && !ended) {
+        /* A single rank has nobody to end, and Open MPI's abort of a plain start is noisy. */
+        if (MPI_Comm_size(MPI_COMM_WORLD, &size) == MPI_SUCCESS && size == 1)
+            MPI_Finalize();
+        else
+            MPI_Abort(MPI_COMM_WORLD, exit_status);
+    }
     _exit(exit_status);
 }
 

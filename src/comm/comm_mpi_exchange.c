@@ -1,11 +1,13 @@
 /* Messages over MPI, and the only place that waits.
  *
  * A blocking MPI call would wait for a dead or stuck peer for ever, so nothing blocks: requests
- * are started and polled until they are done or the deadline passes. The poll first spins (a
- * decode step's answer is microseconds away), then offers the core to others, and sleeps once a
- * wait has become long. Two guards are always on: the tag carries kind and number of the call, so
- * ranks that make different calls never meet (and time out, each naming its own call), and the
- * length that arrived is compared with the length expected. */
+ * are started and polled until they are done or the deadline passes. The poll first spins, as a
+ * decode step's answer is microseconds away, and MPI itself yields between polls when it was told
+ * that ranks share cores (OMPI_MCA_mpi_yield_when_idle); a yield of ours would hand a whole time
+ * slice, milliseconds, to anybody. It yields after a millisecond, and sleeps once a wait is long.
+ * Two guards are always on: the tag carries kind and number of the call, so ranks that make
+ * different calls never meet (and time out, each naming its own call), and the length that arrived
+ * is compared with the length expected. */
 #include "comm_mpi_impl.h"
 
 #include <sched.h>
@@ -15,7 +17,8 @@
 #include "clock.h"
 
 enum {
-    SPIN_POLLS = 200, /* some 10 us: no look at the clock, no yield */
+    SPIN_US = 1000,
+    POLLS_PER_CLOCK = 64, /* while spinning; some 3 us */
     SLEEP_AFTER_US = 5000,
     SLEEP_SHARE = 64, /* sleep 1/64 of what was waited: the delay it adds is below 2 % */
     MAX_SLEEP_US = 1000,
@@ -51,6 +54,8 @@ static void pause_between_polls(int64_t waited_us)
     int64_t sleep_us = waited_us / SLEEP_SHARE;
     struct timespec t = {0};
 
+    if (waited_us < SPIN_US)
+        return;
     if (waited_us < SLEEP_AFTER_US) {
         sched_yield();
         return;
@@ -66,7 +71,7 @@ static int poll_until(struct comm_mpi *m, MPI_Request *request, int n, MPI_Statu
     int64_t last = 0, waited = 0;
     int code;
 
-    for (int64_t polls = 0;; polls++) {
+    for (int64_t polls = 1;; polls++) {
         code = MPI_Testall(n, request, done, status);
         for (int i = 0; code == MPI_ERR_IN_STATUS && i < n; i++) {
             if (status[i].MPI_ERROR != MPI_SUCCESS && status[i].MPI_ERROR != MPI_ERR_PENDING)
@@ -74,7 +79,7 @@ static int poll_until(struct comm_mpi *m, MPI_Request *request, int n, MPI_Statu
         }
         if (code != MPI_SUCCESS || *done)
             return mpi_status(code, "MPI_Testall", __LINE__);
-        if (polls < SPIN_POLLS)
+        if (waited < SPIN_US && polls % POLLS_PER_CLOCK != 0)
             continue;
         int64_t now = clock_us();
         if (last)
