@@ -89,8 +89,8 @@ int ops_sync(struct device *d)
 
 /* ---- norms ---- */
 
-int ops_layernorm(struct device *d, float *y, const float *x, const struct tensor *w, const struct tensor *b, float eps,
-                  size_t n_tok, size_t n_cols)
+int ops_layernorm(struct device *d, float *y, const float *x, const struct tensor *w,
+                  const struct tensor *b, float eps, size_t n_tok, size_t n_cols)
 {
     check_vector(w, n_cols);
     check_vector(b, n_cols);
@@ -98,15 +98,17 @@ int ops_layernorm(struct device *d, float *y, const float *x, const struct tenso
     return n_tok && n_cols ? d->ops->layernorm(d, y, x, w, b, eps, n_tok, n_cols) : OK;
 }
 
-int ops_rmsnorm(struct device *d, float *y, const float *x, const struct tensor *w, float eps, size_t n_tok, size_t n_cols)
+int ops_rmsnorm(struct device *d, float *y, const float *x, const struct tensor *w, float eps,
+                size_t n_tok, size_t n_cols)
 {
     check_vector(w, n_cols);
     ASSERT(y != x);
     return n_tok && n_cols ? d->ops->rmsnorm(d, y, x, w, eps, n_tok, n_cols) : OK;
 }
 
-int ops_postnorm_add_norm(struct device *d, float *x, const float *f, const struct tensor *w_post, float *y,
-                          const struct tensor *w_next, float eps, size_t n_tok, size_t n_cols)
+int ops_postnorm_add_norm(struct device *d, float *x, const float *f, const struct tensor *w_post,
+                          float *y, const struct tensor *w_next, float eps, size_t n_tok,
+                          size_t n_cols)
 {
     check_vector(w_post, n_cols);
     if (w_next) {
@@ -114,13 +116,15 @@ int ops_postnorm_add_norm(struct device *d, float *x, const float *f, const stru
         ASSERT(y && y != x && y != f);
     }
     ASSERT(f != x);
-    return n_tok && n_cols ? d->ops->postnorm_add_norm(d, x, f, w_post, y, w_next, eps, n_tok, n_cols) : OK;
+    return n_tok && n_cols
+               ? d->ops->postnorm_add_norm(d, x, f, w_post, y, w_next, eps, n_tok, n_cols)
+               : OK;
 }
 
 /* ---- linear ---- */
 
-int ops_linear(struct device *d, float *y, const float *x, const struct tensor *w, const struct tensor *bias, enum ops_act act,
-               size_t n_tok)
+int ops_linear(struct device *d, float *y, const float *x, const struct tensor *w,
+               const struct tensor *bias, enum ops_act act, size_t n_tok)
 {
     check_matrix(w);
     if (n_tok == 0 || w->dim[0] == 0)
@@ -131,8 +135,8 @@ int ops_linear(struct device *d, float *y, const float *x, const struct tensor *
     return d->ops->linear(d, y, x, w, bias, act, n_tok);
 }
 
-int ops_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate, const struct tensor *w_up,
-                     size_t n_tok)
+int ops_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate,
+                     const struct tensor *w_up, size_t n_tok)
 {
     check_matrix(w_gate);
     check_matrix(w_up);
@@ -154,19 +158,21 @@ float ops_fixed_limit(size_t n_chunks_global)
     return limit;
 }
 
-int ops_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x, const struct tensor *w,
-                     size_t chunk_elems, size_t n_chunks_global, size_t n_tok)
+int ops_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,
+                     const struct tensor *w, size_t chunk_elems, size_t n_chunks_global,
+                     size_t n_tok)
 {
     check_matrix(w);
     ASSERT(chunk_elems > 0);
     ASSERT((w->dim[1] + chunk_elems - 1) / chunk_elems <= n_chunks_global);
     if (n_tok == 0 || w->dim[0] == 0)
         return OK;
-    return d->ops->linear_fixed(d, acc, n_out_of_range, x, w, chunk_elems, ops_fixed_limit(n_chunks_global), n_tok);
+    return d->ops->linear_fixed(d, acc, n_out_of_range, x, w, chunk_elems,
+                                ops_fixed_limit(n_chunks_global), n_tok);
 }
 
-int ops_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias, const float *residual, size_t n_tok,
-                     size_t n_cols)
+int ops_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
+                     const float *residual, size_t n_tok, size_t n_cols)
 {
     if (bias)
         check_vector(bias, n_cols);
@@ -175,8 +181,9 @@ int ops_fixed_finish(struct device *d, float *y, const int64_t *acc, const struc
 
 /* ---- inputs ---- */
 
-int ops_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w, const struct tensor *bias,
-                    const struct tensor *position, size_t image_px, size_t patch_px, float *scratch)
+int ops_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,
+                    const struct tensor *bias, const struct tensor *position, size_t image_px,
+                    size_t patch_px, float *scratch)
 {
     ASSERT(patch_px > 0 && image_px > 0 && image_px % patch_px == 0);
     ASSERT(w->n_dims == 4 && dtype_is_float(w->dtype) && w->data);
@@ -188,7 +195,8 @@ int ops_patch_embed(struct device *d, float *x, const float *pixels, const struc
     return d->ops->patch_embed(d, x, pixels, w, bias, position, image_px, patch_px, scratch);
 }
 
-int ops_embed(struct device *d, float *x, const int32_t *ids, const struct tensor *table, int32_t row0, float scale, size_t n_tok)
+int ops_embed(struct device *d, float *x, const int32_t *ids, const struct tensor *table,
+              int32_t row0, float scale, size_t n_tok)
 {
     check_matrix(table);
     ASSERT(row0 >= 0);
@@ -197,8 +205,9 @@ int ops_embed(struct device *d, float *x, const int32_t *ids, const struct tenso
 
 /* ---- attention ---- */
 
-int ops_rope_store(struct device *d, float *q, const float *k, const float *v, const struct ops_kv *kv, size_t pos0, float theta,
-                   size_t n_tok, size_t n_heads, size_t n_kv_heads, size_t d_head)
+int ops_rope_store(struct device *d, float *q, const float *k, const float *v,
+                   const struct ops_kv *kv, size_t pos0, float theta, size_t n_tok, size_t n_heads,
+                   size_t n_kv_heads, size_t d_head)
 {
     ASSERT(d_head > 0 && d_head <= OPS_MAX_D_HEAD);
     ASSERT(!(theta > 0.0f) || d_head % 2 == 0);
@@ -208,7 +217,8 @@ int ops_rope_store(struct device *d, float *q, const float *k, const float *v, c
     return d->ops->rope_store(d, q, k, v, kv, pos0, theta, n_tok, n_heads, n_kv_heads, d_head);
 }
 
-int ops_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv, const struct ops_attention *a)
+int ops_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
+                  const struct ops_attention *a)
 {
     ASSERT(a->d_head > 0 && a->d_head <= OPS_MAX_D_HEAD);
     ASSERT(a->softcap >= 0.0f);
@@ -223,7 +233,8 @@ int ops_softcap(struct device *d, float *x, float cap, size_t n)
     return n && cap > 0.0f ? d->ops->softcap(d, x, cap, n) : OK;
 }
 
-int ops_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best, float *value, int32_t *id)
+int ops_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
+             float *value, int32_t *id)
 {
     ASSERT(n_best <= n);
     return n_best ? d->ops->topn(d, logits, n, id0, n_best, value, id) : OK;

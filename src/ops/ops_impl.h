@@ -20,28 +20,34 @@ struct ops {
     int (*copy)(struct device *d, void *dst, const void *src, size_t n_bytes);
     int (*sync)(struct device *d);
 
-    int (*layernorm)(struct device *d, float *y, const float *x, const struct tensor *w, const struct tensor *b, float eps,
-                     size_t n_tok, size_t n_cols);
-    int (*rmsnorm)(struct device *d, float *y, const float *x, const struct tensor *w, float eps, size_t n_tok, size_t n_cols);
-    int (*postnorm_add_norm)(struct device *d, float *x, const float *f, const struct tensor *w_post, float *y,
-                             const struct tensor *w_next, float eps, size_t n_tok, size_t n_cols);
-    int (*linear)(struct device *d, float *y, const float *x, const struct tensor *w, const struct tensor *bias, enum ops_act act,
-                  size_t n_tok);
-    int (*linear_geglu)(struct device *d, float *y, const float *x, const struct tensor *w_gate, const struct tensor *w_up,
-                        size_t n_tok);
-    int (*linear_fixed)(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x, const struct tensor *w,
-                        size_t chunk_elems, float limit, size_t n_tok);
-    int (*fixed_finish)(struct device *d, float *y, const int64_t *acc, const struct tensor *bias, const float *residual,
-                        size_t n_tok, size_t n_cols);
-    int (*patch_embed)(struct device *d, float *x, const float *pixels, const struct tensor *w, const struct tensor *bias,
-                       const struct tensor *position, size_t image_px, size_t patch_px, float *scratch);
-    int (*embed)(struct device *d, float *x, const int32_t *ids, const struct tensor *table, int32_t row0, float scale,
-                 size_t n_tok);
-    int (*rope_store)(struct device *d, float *q, const float *k, const float *v, const struct ops_kv *kv, size_t pos0,
-                      float theta, size_t n_tok, size_t n_heads, size_t n_kv_heads, size_t d_head);
-    int (*attention)(struct device *d, float *out, const float *q, const struct ops_kv *kv, const struct ops_attention *a);
+    int (*layernorm)(struct device *d, float *y, const float *x, const struct tensor *w,
+                     const struct tensor *b, float eps, size_t n_tok, size_t n_cols);
+    int (*rmsnorm)(struct device *d, float *y, const float *x, const struct tensor *w, float eps,
+                   size_t n_tok, size_t n_cols);
+    int (*postnorm_add_norm)(struct device *d, float *x, const float *f,
+                             const struct tensor *w_post, float *y, const struct tensor *w_next,
+                             float eps, size_t n_tok, size_t n_cols);
+    int (*linear)(struct device *d, float *y, const float *x, const struct tensor *w,
+                  const struct tensor *bias, enum ops_act act, size_t n_tok);
+    int (*linear_geglu)(struct device *d, float *y, const float *x, const struct tensor *w_gate,
+                        const struct tensor *w_up, size_t n_tok);
+    int (*linear_fixed)(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,
+                        const struct tensor *w, size_t chunk_elems, float limit, size_t n_tok);
+    int (*fixed_finish)(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
+                        const float *residual, size_t n_tok, size_t n_cols);
+    int (*patch_embed)(struct device *d, float *x, const float *pixels, const struct tensor *w,
+                       const struct tensor *bias, const struct tensor *position, size_t image_px,
+                       size_t patch_px, float *scratch);
+    int (*embed)(struct device *d, float *x, const int32_t *ids, const struct tensor *table,
+                 int32_t row0, float scale, size_t n_tok);
+    int (*rope_store)(struct device *d, float *q, const float *k, const float *v,
+                      const struct ops_kv *kv, size_t pos0, float theta, size_t n_tok,
+                      size_t n_heads, size_t n_kv_heads, size_t d_head);
+    int (*attention)(struct device *d, float *out, const float *q, const struct ops_kv *kv,
+                     const struct ops_attention *a);
     int (*softcap)(struct device *d, float *x, float cap, size_t n);
-    int (*topn)(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best, float *value, int32_t *id);
+    int (*topn)(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
+                float *value, int32_t *id);
     int (*sum_exp_fixed)(struct device *d, const float *logits, size_t n, float max, int64_t *sum);
 };
 

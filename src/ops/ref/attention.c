@@ -54,12 +54,14 @@ static struct interval in_block(struct interval keys, size_t first)
 }
 
 /* score[t][s] = q_t . k_s for the whole block; keys outside an interval give numbers nobody uses. */
-static void block_scores(struct tile *tile, const struct dot_x *q, const float *k, size_t n_keys, size_t d_head)
+static void block_scores(struct tile *tile, const struct dot_x *q, const float *k, size_t n_keys,
+                         size_t d_head)
 {
     float dots[DOT_TOK][DOT_ROWS];
 
     for (size_t s = 0; s < n_keys; s += DOT_ROWS) {
-        const struct dot_w keys = {k, DTYPE_F32, s * d_head, d_head, n_keys - s < DOT_ROWS ? n_keys - s : DOT_ROWS};
+        const struct dot_w keys = {k, DTYPE_F32, s * d_head, d_head,
+                                   n_keys - s < DOT_ROWS ? n_keys - s : DOT_ROWS};
 
         dot_tile(dots, q, &keys, d_head);
         for (size_t t = 0; t < q->n; t++)
@@ -68,8 +70,8 @@ static void block_scores(struct tile *tile, const struct dot_x *q, const float *
 }
 
 /* s becomes p; returns its sum. *max is the running maximum, *factor what older sums shrink by. */
-LANES_CLONES static float block_softmax(float s[OPS_PAGE_TOKENS], struct interval seen, const struct ops_attention *a, float *max,
-                                        float *factor)
+LANES_CLONES static float block_softmax(float s[OPS_PAGE_TOKENS], struct interval seen,
+                                        const struct ops_attention *a, float *max, float *factor)
 {
     float lane[LANES] = {0};
     float m = *max;
@@ -94,8 +96,9 @@ LANES_CLONES static float block_softmax(float s[OPS_PAGE_TOKENS], struct interva
 }
 
 /* out[0 .. width) = factor * out + sum over keys of p * v, width a constant where this is inlined. */
-LANES_INLINE void add_values_slice(float *restrict out, const float *restrict v, size_t stride, const float *restrict p,
-                                   struct interval seen, float factor, size_t width)
+LANES_INLINE void add_values_slice(float *restrict out, const float *restrict v, size_t stride,
+                                   const float *restrict p, struct interval seen, float factor,
+                                   size_t width)
 {
     float o[64];
 
@@ -108,7 +111,8 @@ LANES_INLINE void add_values_slice(float *restrict out, const float *restrict v,
         out[j] = o[j];
 }
 
-LANES_CLONES static void add_values(float *out, const float *v, const float *p, struct interval seen, float factor, size_t d_head)
+LANES_CLONES static void add_values(float *out, const float *v, const float *p,
+                                    struct interval seen, float factor, size_t d_head)
 {
     size_t j = 0;
 
@@ -121,7 +125,8 @@ LANES_CLONES static void add_values(float *out, const float *v, const float *p, 
 }
 
 /* One head of up to DOT_TOK queries, from tile->query[].keys to .out. */
-static void attend(struct tile *tile, const struct dot_x *q, const struct ops_kv *kv, size_t head, const struct ops_attention *a)
+static void attend(struct tile *tile, const struct dot_x *q, const struct ops_kv *kv, size_t head,
+                   const struct ops_attention *a)
 {
     struct interval all = tile->query[0].keys;
 
@@ -131,8 +136,10 @@ static void attend(struct tile *tile, const struct dot_x *q, const struct ops_kv
         all.begin = i.begin < all.begin ? i.begin : all.begin;
         all.end = i.end > all.end ? i.end : all.end;
     }
-    for (size_t first = all.begin / OPS_PAGE_TOKENS * OPS_PAGE_TOKENS; first < all.end; first += OPS_PAGE_TOKENS) {
-        const size_t index = first / OPS_PAGE_TOKENS, page = kv->page ? (size_t)kv->page[index] : index;
+    for (size_t first = all.begin / OPS_PAGE_TOKENS * OPS_PAGE_TOKENS; first < all.end;
+         first += OPS_PAGE_TOKENS) {
+        const size_t index = first / OPS_PAGE_TOKENS,
+                     page = kv->page ? (size_t)kv->page[index] : index;
         const size_t at = page * kv->page_stride + head * kv->head_stride;
 
         block_scores(tile, q, kv->k + at, in_block(all, first).end, a->d_head);
@@ -149,7 +156,8 @@ static void attend(struct tile *tile, const struct dot_x *q, const struct ops_kv
     }
 }
 
-int ref_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv, const struct ops_attention *a)
+int ref_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
+                  const struct ops_attention *a)
 {
     const size_t stride = a->n_heads * a->d_head;
     struct tile tile;
@@ -158,7 +166,8 @@ int ref_attention(struct device *d, float *out, const float *q, const struct ops
     for (size_t h = 0; h < a->n_heads; h++)
         for (size_t t = 0; t < a->n_tok; t += DOT_TOK) {
             const size_t at = t * stride + h * a->d_head;
-            const struct dot_x rows = {q + at, stride, a->n_tok - t < DOT_TOK ? a->n_tok - t : DOT_TOK};
+            const struct dot_x rows = {q + at, stride,
+                                       a->n_tok - t < DOT_TOK ? a->n_tok - t : DOT_TOK};
 
             tile.n = rows.n;
             for (size_t i = 0; i < rows.n; i++) {

@@ -22,8 +22,8 @@ struct block {
 };
 
 /* n_group is 1 or DOT_GROUP, a constant where this is inlined; n_k is a multiple of LANES. */
-LANES_INLINE void accumulate(struct acc *restrict acc, const float *restrict x, size_t stride, const struct block *restrict w,
-                             size_t n_k, size_t n_group)
+LANES_INLINE void accumulate(struct acc *restrict acc, const float *restrict x, size_t stride,
+                             const struct block *restrict w, size_t n_k, size_t n_group)
 {
     struct acc a[DOT_GROUP];
 
@@ -36,18 +36,21 @@ LANES_INLINE void accumulate(struct acc *restrict acc, const float *restrict x, 
     memcpy(acc, a, n_group * sizeof *a);
 }
 
-LANES_CLONES static void accumulate_four(struct acc *acc, const float *x, size_t stride, const struct block *w, size_t n_k)
+LANES_CLONES static void accumulate_four(struct acc *acc, const float *x, size_t stride,
+                                         const struct block *w, size_t n_k)
 {
     accumulate(acc, x, stride, w, n_k, DOT_GROUP);
 }
 
-LANES_CLONES static void accumulate_one(struct acc *acc, const float *x, const struct block *w, size_t n_k)
+LANES_CLONES static void accumulate_one(struct acc *acc, const float *x, const struct block *w,
+                                        size_t n_k)
 {
     accumulate(acc, x, 0, w, n_k, 1);
 }
 
 /* The last n_k % LANES columns, padded. */
-static void accumulate_tail(struct acc *acc, const struct dot_x *x, size_t k, const struct block *w, size_t w_k, size_t n)
+static void accumulate_tail(struct acc *acc, const struct dot_x *x, size_t k, const struct block *w,
+                            size_t w_k, size_t n)
 {
     struct block tail;
     float row[LANES] = {0};

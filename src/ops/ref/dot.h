@@ -30,7 +30,8 @@ static inline struct dot_w dot_w_of(const struct tensor *w, size_t row, size_t c
 {
     const size_t left = w->dim[0] - row;
 
-    return (struct dot_w){w->data, w->dtype, row * w->dim[1] + col, w->dim[1], left < DOT_ROWS ? left : DOT_ROWS};
+    return (struct dot_w){w->data, w->dtype, row * w->dim[1] + col, w->dim[1],
+                          left < DOT_ROWS ? left : DOT_ROWS};
 }
 
 /* out[t][r] = sum over n_k elements of x row t times w row r; t < x->n, r < w->n. The rest of a row

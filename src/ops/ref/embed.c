@@ -6,7 +6,8 @@
 #include "lanes.h"
 #include "status.h"
 
-int ref_embed(struct device *d, float *x, const int32_t *ids, const struct tensor *table, int32_t row0, float scale, size_t n_tok)
+int ref_embed(struct device *d, float *x, const int32_t *ids, const struct tensor *table,
+              int32_t row0, float scale, size_t n_tok)
 {
     const size_t n = table->dim[1];
 

@@ -15,7 +15,8 @@
 /* Adds one chunk's dots to the integer sums; returns how many were out of range. An f32 times 2^36
  * is exact in double. Below 2^51 adding and subtracting 1.5 * 2^52 rounds it to an integer, ties to
  * even; from there on an f32 has no fraction left. */
-LANES_CLONES static int64_t add_chunk(int64_t sum[][DOT_ROWS], float dots[][DOT_ROWS], float limit, size_t n_tok, size_t n_rows)
+LANES_CLONES static int64_t add_chunk(int64_t sum[][DOT_ROWS], float dots[][DOT_ROWS], float limit,
+                                      size_t n_tok, size_t n_rows)
 {
     const double scale = (double)((int64_t)1 << OPS_FIXED_BITS), magic = 0x1.8p52;
     int64_t n_bad = 0;
@@ -32,8 +33,8 @@ LANES_CLONES static int64_t add_chunk(int64_t sum[][DOT_ROWS], float dots[][DOT_
     return n_bad;
 }
 
-int ref_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x, const struct tensor *w,
-                     size_t chunk_elems, float limit, size_t n_tok)
+int ref_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,
+                     const struct tensor *w, size_t chunk_elems, float limit, size_t n_tok)
 {
     const size_t n_out = w->dim[0], n_in = w->dim[1];
     float dots[DOT_TOK][DOT_ROWS];
@@ -70,8 +71,8 @@ LANES_CLONES static void to_float(float *restrict y, const int64_t *restrict acc
 }
 
 /* The sum, then + bias, then + residual, each rounded to f32. */
-int ref_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias, const float *residual, size_t n_tok,
-                     size_t n_cols)
+int ref_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
+                     const float *residual, size_t n_tok, size_t n_cols)
 {
     enum { BLOCK = 256 };
     float v[BLOCK], b[BLOCK];

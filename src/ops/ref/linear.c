@@ -15,7 +15,8 @@ static struct dot_x tile_of(const float *x, size_t tok, size_t n_tok, size_t n_i
     return (struct dot_x){x + tok * n_in, n_in, left < DOT_TOK ? left : DOT_TOK};
 }
 
-LANES_CLONES static void add_bias_act(float dots[][DOT_ROWS], const float *bias, enum ops_act act, size_t n)
+LANES_CLONES static void add_bias_act(float dots[][DOT_ROWS], const float *bias, enum ops_act act,
+                                      size_t n)
 {
     for (size_t t = 0; t < n; t++)
         for (size_t r = 0; r < DOT_ROWS; r++)
@@ -40,8 +41,8 @@ static void store(float *y, size_t stride, float dots[][DOT_ROWS], size_t n_tok,
             y[t * stride + r] = dots[t][r];
 }
 
-int ref_linear(struct device *d, float *y, const float *x, const struct tensor *w, const struct tensor *bias, enum ops_act act,
-               size_t n_tok)
+int ref_linear(struct device *d, float *y, const float *x, const struct tensor *w,
+               const struct tensor *bias, enum ops_act act, size_t n_tok)
 {
     const size_t n_out = w->dim[0], n_in = w->dim[1];
     float dots[DOT_TOK][DOT_ROWS];
@@ -65,7 +66,8 @@ int ref_linear(struct device *d, float *y, const float *x, const struct tensor *
     return OK;
 }
 
-int ref_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate, const struct tensor *w_up, size_t n_tok)
+int ref_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate,
+                     const struct tensor *w_up, size_t n_tok)
 {
     const size_t n_out = w_gate->dim[0], n_in = w_gate->dim[1];
     float dots[DOT_TOK][DOT_ROWS], up[DOT_TOK][DOT_ROWS];
@@ -75,7 +77,8 @@ int ref_linear_geglu(struct device *d, float *y, const float *x, const struct te
         const struct dot_x tile = tile_of(x, t, n_tok, n_in);
 
         for (size_t row = 0; row < n_out; row += DOT_ROWS) {
-            const struct dot_w gate_rows = dot_w_of(w_gate, row, 0), up_rows = dot_w_of(w_up, row, 0);
+            const struct dot_w gate_rows = dot_w_of(w_gate, row, 0),
+                               up_rows = dot_w_of(w_up, row, 0);
 
             dot_tile(dots, &tile, &gate_rows, n_in);
             dot_tile(up, &tile, &up_rows, n_in);

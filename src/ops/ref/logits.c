@@ -30,7 +30,8 @@ static bool is_better(float a, float b)
 
 /* Insertion into the sorted list; an equal value goes behind the ones before it, so ties stay in
  * the order of their ids. */
-int ref_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best, float *value, int32_t *id)
+int ref_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
+             float *value, int32_t *id)
 {
     size_t n_kept = 0;
 

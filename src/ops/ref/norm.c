@@ -45,7 +45,8 @@ LANES_CLONES static float sum_squares_about(const float *x, float mean, size_t n
 
 /* ---- LayerNorm ---- */
 
-static void layernorm_row(float *y, const float *x, const struct tensor *w, const struct tensor *b, float eps, size_t n_cols)
+static void layernorm_row(float *y, const float *x, const struct tensor *w, const struct tensor *b,
+                          float eps, size_t n_cols)
 {
     const float mean = sum_row(x, n_cols) / (float)n_cols;
     const float inv = 1.0f / sqrtf(sum_squares_about(x, mean, n_cols) / (float)n_cols + eps);
@@ -61,8 +62,8 @@ static void layernorm_row(float *y, const float *x, const struct tensor *w, cons
     }
 }
 
-int ref_layernorm(struct device *d, float *y, const float *x, const struct tensor *w, const struct tensor *b, float eps, size_t n_tok,
-                  size_t n_cols)
+int ref_layernorm(struct device *d, float *y, const float *x, const struct tensor *w,
+                  const struct tensor *b, float eps, size_t n_tok, size_t n_cols)
 {
     (void)d;
     for (size_t t = 0; t < n_tok; t++)
@@ -78,7 +79,8 @@ static float inverse_rms(const float *x, float eps, size_t n_cols)
 }
 
 /* y = rmsnorm(x, w), or y += rmsnorm(x, w) */
-static void rmsnorm_row(float *y, const float *x, const struct tensor *w, float eps, size_t n_cols, bool add)
+static void rmsnorm_row(float *y, const float *x, const struct tensor *w, float eps, size_t n_cols,
+                        bool add)
 {
     const float inv = inverse_rms(x, eps, n_cols);
     float wf[NORM_BLOCK];
@@ -99,7 +101,8 @@ static void rmsnorm_row(float *y, const float *x, const struct tensor *w, float 
     }
 }
 
-int ref_rmsnorm(struct device *d, float *y, const float *x, const struct tensor *w, float eps, size_t n_tok, size_t n_cols)
+int ref_rmsnorm(struct device *d, float *y, const float *x, const struct tensor *w, float eps,
+                size_t n_tok, size_t n_cols)
 {
     (void)d;
     for (size_t t = 0; t < n_tok; t++)
@@ -107,8 +110,9 @@ int ref_rmsnorm(struct device *d, float *y, const float *x, const struct tensor 
     return OK;
 }
 
-int ref_postnorm_add_norm(struct device *d, float *x, const float *f, const struct tensor *w_post, float *y,
-                          const struct tensor *w_next, float eps, size_t n_tok, size_t n_cols)
+int ref_postnorm_add_norm(struct device *d, float *x, const float *f, const struct tensor *w_post,
+                          float *y, const struct tensor *w_next, float eps, size_t n_tok,
+                          size_t n_cols)
 {
     (void)d;
     for (size_t t = 0; t < n_tok; t++) {

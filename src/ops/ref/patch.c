@@ -18,13 +18,16 @@ static void gather_patches(float *rows, const float *pixels, size_t image_px, si
         for (size_t px = 0; px < side; px++)
             for (size_t c = 0; c < 3; c++)
                 for (size_t y = 0; y < patch_px; y++) {
-                    memcpy(rows, pixels + (c * image_px + py * patch_px + y) * image_px + px * patch_px, patch_px * sizeof *rows);
+                    memcpy(rows,
+                           pixels + (c * image_px + py * patch_px + y) * image_px + px * patch_px,
+                           patch_px * sizeof *rows);
                     rows += patch_px;
                 }
 }
 
-int ref_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w, const struct tensor *bias,
-                    const struct tensor *position, size_t image_px, size_t patch_px, float *scratch)
+int ref_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,
+                    const struct tensor *bias, const struct tensor *position, size_t image_px,
+                    size_t patch_px, float *scratch)
 {
     const size_t n_patches = position->dim[0], d_model = w->dim[0];
     const struct tensor kernel = {w->data, w->dtype, 2, {d_model, 3 * patch_px * patch_px}};

@@ -48,8 +48,9 @@ static void rotate(float *y, const float *x, const struct rotation *r, size_t d_
         memcpy(y, x, d_head * sizeof *y);
 }
 
-int ref_rope_store(struct device *d, float *q, const float *k, const float *v, const struct ops_kv *kv, size_t pos0, float theta,
-                   size_t n_tok, size_t n_heads, size_t n_kv_heads, size_t d_head)
+int ref_rope_store(struct device *d, float *q, const float *k, const float *v,
+                   const struct ops_kv *kv, size_t pos0, float theta, size_t n_tok, size_t n_heads,
+                   size_t n_kv_heads, size_t d_head)
 {
     struct rotation r;
 
@@ -57,7 +58,8 @@ int ref_rope_store(struct device *d, float *q, const float *k, const float *v, c
     rotation_init(&r, theta, d_head);
     for (size_t t = 0; t < n_tok; t++) {
         const size_t pos = pos0 + t, in_page = pos % OPS_PAGE_TOKENS;
-        const size_t page = kv->page ? (size_t)kv->page[pos / OPS_PAGE_TOKENS] : pos / OPS_PAGE_TOKENS;
+        const size_t page =
+            kv->page ? (size_t)kv->page[pos / OPS_PAGE_TOKENS] : pos / OPS_PAGE_TOKENS;
 
         rotation_set(&r, pos);
         for (size_t h = 0; h < n_heads; h++) {
