@@ -34,7 +34,7 @@ const char *checkpoint_path(const struct checkpoint *k, const char *name)
     return path;
 }
 
-void checkpoint_remove(struct checkpoint *k)
+void checkpoint_remove(const struct checkpoint *k)
 {
     DIR *d = opendir(k->dir);
     struct dirent *e;

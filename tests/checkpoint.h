@@ -14,7 +14,7 @@
 
 #define CHECKPOINT_MICRO "tests/data/oracle/ckpt_micro"
 
-enum { CHECKPOINT_MAX_TENSORS = 64, CHECKPOINT_ROOM = 512 };
+enum { CHECKPOINT_MAX_TENSORS = 128, CHECKPOINT_ROOM = 512 };
 
 /* A folder with a copy of the micro model's config.json. Removed, with the files in it, by
  * checkpoint_remove. */
@@ -22,7 +22,7 @@ struct checkpoint {
     char dir[256];
 };
 void checkpoint_make(struct checkpoint *k);
-void checkpoint_remove(struct checkpoint *k);
+void checkpoint_remove(const struct checkpoint *k);
 /* dir/name, valid until the next call. */
 const char *checkpoint_path(const struct checkpoint *k, const char *name);
 void checkpoint_write(const struct checkpoint *k, const char *name, const void *bytes,

@@ -1,7 +1,7 @@
 /* The source for Hugging Face folders: model.safetensors, or shards named by
  * model.safetensors.index.json.
  *
- *     {"metadata": {"total_size": bytes}, "weight_map": {"tensor": "model-00001-of-00002.safetensors"}}
+ *     {"metadata": {"total_size": n}, "weight_map": {"name": "model-00001-of-00002.safetensors"}}
  *
  * A shard's name must be a plain file name, so an index cannot reach outside its folder. Index and
  * shards must agree tensor by tensor, both ways. Files stay open: what was checked is what is
@@ -290,11 +290,12 @@ free_doc:
     return rc;
 }
 
+/* lstat: a broken link is there, and opening it says what is wrong. */
 static bool exists(const char *path)
 {
     struct stat st;
 
-    return stat(path, &st) == 0;
+    return lstat(path, &st) == 0;
 }
 
 /* Says what the folder has instead of safetensors. */

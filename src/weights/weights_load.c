@@ -1,8 +1,8 @@
 /* Loading: one collective step from requests to views.
  *
- *     match requests with the index: names, shapes, none missing, none unknown   (each rank; agreed)
+ *     match requests with the index: names, shapes, none missing, none unknown  (each rank; agreed)
  *     all ranks have the same index and ask for the same tensors; sharded ones are covered once
- *     one device block; every rectangle read once, in file order            (each rank; agreed)
+ *     one device block; every rectangle read once, in file order           (each rank; agreed)
  *
  * A piece is scanned for NaN and infinity while it is still in cache, straight in the block when
  * the host can write there, else in a staging buffer from which it is uploaded. Whatever fails on

@@ -102,23 +102,24 @@ static int read_type(struct st_tensor *t, const struct json *v, const char *path
 /* *n_bits = product of the shape times the type's bits. */
 static int read_shape(struct st_tensor *t, size_t *n_bits, const struct json *v, const char *path)
 {
-    char what[WEIGHTS_MAX_NAME + 512];
-
     if (!is_kind(v, JSON_KIND_ARRAY) || json_len(v) > MAX_DIMS)
         return FAIL(ERR_MODEL, "%s: tensor %s: \"shape\" is not an array of at most %d sizes", path,
                     t->name, MAX_DIMS);
-    snprintf(what, sizeof what, "%.480s: tensor %s: bits of its shape", path, t->name);
     t->n_dims = int_from_size(json_len(v));
     *n_bits = t->type->bits;
     for (int i = 0; i < t->n_dims; i++) {
-        const struct json *size = json_at(v, (size_t)i);
-        if (!is_kind(size, JSON_KIND_INT) || json_int(size) < 0)
+        const struct json *value = json_at(v, (size_t)i);
+        size_t size = is_kind(value, JSON_KIND_INT) ? (size_t)json_int(value) : SIZE_MAX;
+        if (size > INT64_MAX)
             return FAIL(ERR_MODEL, "%s: tensor %s: \"shape\" holds something else than sizes", path,
                         t->name);
-        if (size_mul(n_bits, *n_bits, (size_t)json_int(size), what) != OK)
-            return ERR_MODEL; /* size_mul has named file and tensor */
+        if (size > 0 && *n_bits > SIZE_MAX / size) /* not size_mul: the fault is the file's */
+            return FAIL(ERR_MODEL,
+                        "%s: tensor %s: the product of its shape does not fit in 64 bits", path,
+                        t->name);
+        *n_bits *= size;
         if (i < TENSOR_MAX_DIMS)
-            t->dim[i] = (size_t)json_int(size);
+            t->dim[i] = size;
     }
     return OK;
 }

@@ -7,7 +7,7 @@
  *     import numpy as np, make_model as m
  *     c = m.PRESETS["3b-224"]
  *     for name, shape in m.tensors(c, 257216):
- *         if name.endswith(("embed_tokens.weight", "s.25.mlp.down_proj.weight", "model.norm.weight",
+ *         if name.endswith(("embed_tokens.weight", "s.25.mlp.down_proj.weight", "l.norm.weight",
  *                           "s.3.post_attention_layernorm.weight", "26.self_attn.q_proj.weight")):
  *             n, parts = 0, []
  *             for p in m.values(name, shape, c, 7, 256000, True):
