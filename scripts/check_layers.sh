@@ -55,6 +55,7 @@ function offence(text) {
     sub(/^[^"<]*["<]/, "", name)
     sub(/[">].*$/, "", name)
     if ($0 ~ /"/) {
+        gsub(/[.][.]\//, "", name) # from a sub-folder up into its room
         if (name in room_of) {
             room = room_of[name]
             if (room != own && level[room] >= level[own])
