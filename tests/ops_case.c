@@ -20,7 +20,8 @@ void case_fill(float *x, size_t n, uint64_t seed, float scale)
         x[i] = scale * case_value(seed, i);
 }
 
-struct case_tensor case_tensor(enum dtype type, size_t rows, size_t cols, uint64_t seed, float scale)
+struct case_tensor case_tensor(enum dtype type, size_t rows, size_t cols, uint64_t seed,
+                               float scale)
 {
     const size_t n = (rows ? rows : 1) * cols;
     struct case_tensor y = {{.dtype = type, .n_dims = rows ? 2 : 1}, NULL};
@@ -33,8 +34,9 @@ struct case_tensor case_tensor(enum dtype type, size_t rows, size_t cols, uint64
     for (size_t i = 0; i < n; i++) {
         f32[i] = scale * case_value(seed, i);
         half[i] = type == DTYPE_F16 ? f16_from_f32(f32[i]) : bf16_from_f32(f32[i]);
-        y.wide[i] = type == DTYPE_F32 ? f32[i]
-                    : type == DTYPE_F16 ? f32_from_f16(half[i]) : f32_from_bf16(half[i]);
+        y.wide[i] = type == DTYPE_F32   ? f32[i]
+                    : type == DTYPE_F16 ? f32_from_f16(half[i])
+                                        : f32_from_bf16(half[i]);
     }
     y.t.data = type == DTYPE_F32 ? (void *)f32 : (void *)half;
     free(type == DTYPE_F32 ? (void *)half : (void *)f32);
@@ -82,8 +84,8 @@ static int sees(const struct ops_attention *a, size_t t, size_t s)
 /* A score is off by (d + 2) eps sum |q k| scale from its dot product and, capped, by 8 eps of itself; a
  * probability by twice the worst of that, relatively, and by the roundings of exp (4) and of the
  * sum (one per key). out is a mean of values with such weights. */
-static void attention_row(double *out, double *bound, const float *q, const float *k, const float *v,
-                          size_t n_kv, size_t t, const struct ops_attention *a)
+static void attention_row(double *out, double *bound, const float *q, const float *k,
+                          const float *v, size_t n_kv, size_t t, const struct ops_attention *a)
 {
     const size_t d = a->d_head, n_keys = t < a->n_prefix ? a->n_prefix : t + 1;
     double *s = malloc(n_keys * sizeof *s);
@@ -98,7 +100,8 @@ static void attention_row(double *out, double *bound, const float *q, const floa
             v_max = fmax(v_max, fabs((double)v[i * n_kv * d + j]));
         }
         dot *= (double)a->scale;
-        off = fmax(off, ((double)d + 2) * CASE_EPS * size * (double)a->scale + 8 * CASE_EPS * fabs(dot));
+        off = fmax(off,
+                   ((double)d + 2) * CASE_EPS * size * (double)a->scale + 8 * CASE_EPS * fabs(dot));
         if (a->softcap > 0.0f)
             dot = (double)a->softcap * tanh(dot / (double)a->softcap);
         s[i] = sees(a, t, i) ? dot : -INFINITY;
@@ -129,10 +132,12 @@ void case_attention(double *out, double *bound, const float *q, const float *k, 
 
 /* ---- pages ---- */
 
-struct case_pages case_pages(const float *k, const float *v, size_t n_keys, size_t n_kv, size_t d_head)
+struct case_pages case_pages(const float *k, const float *v, size_t n_keys, size_t n_kv,
+                             size_t d_head)
 {
     const size_t n_pages = (n_keys + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
-    const size_t head = OPS_PAGE_TOKENS * d_head, stride = n_kv * head + 3; /* a gap between pages */
+    const size_t head = OPS_PAGE_TOKENS * d_head,
+                 stride = n_kv * head + 3; /* a gap between pages */
     struct case_pages p = {.n_elems = n_pages * stride};
 
     p.kv = (struct ops_kv){.page_stride = stride, .head_stride = head};

@@ -17,7 +17,8 @@ struct case_tensor {
     struct tensor t;
     float *wide;
 };
-struct case_tensor case_tensor(enum dtype type, size_t rows, size_t cols, uint64_t seed, float scale);
+struct case_tensor case_tensor(enum dtype type, size_t rows, size_t cols, uint64_t seed,
+                               float scale);
 void case_free(struct case_tensor *t);
 
 /* Half the distance of neighbouring f32 at 1: the largest relative error of one operation. */
@@ -40,7 +41,8 @@ struct case_pages {
     int32_t *page;
     size_t n_elems; /* of kv.k and of kv.v */
 };
-struct case_pages case_pages(const float *k, const float *v, size_t n_keys, size_t n_kv, size_t d_head);
+struct case_pages case_pages(const float *k, const float *v, size_t n_keys, size_t n_kv,
+                             size_t d_head);
 void case_pages_free(struct case_pages *p);
 
 #endif

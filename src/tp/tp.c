@@ -23,7 +23,8 @@ static int buffer_elems(size_t *out, const struct tp_plan *plan, size_t max_row_
     return OK;
 }
 
-int tp_create(struct tp **out, struct device *d, struct comm *c, const struct tp_plan *plan, size_t max_row_elems)
+int tp_create(struct tp **out, struct device *d, struct comm *c, const struct tp_plan *plan,
+              size_t max_row_elems)
 {
     struct tp *t = calloc(1, sizeof *t);
     void *acc = NULL;
@@ -104,8 +105,9 @@ int tp_unstage(struct tp *t, void *dev, size_t n_bytes)
     return ops_is_host(t->device) ? OK : ops_upload(t->device, dev, t->stage, n_bytes);
 }
 
-int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct tensor *w_local, size_t chunk_elems, size_t n_chunks_global,
-                  const struct tensor *bias, const float *residual, size_t n_tok, const char *what)
+int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct tensor *w_local,
+                  size_t chunk_elems, size_t n_chunks_global, const struct tensor *bias,
+                  const float *residual, size_t n_tok, const char *what)
 {
     const size_t n_out = w_local->dim[0], n = n_tok * n_out, n_bytes = (n + 1) * sizeof(int64_t);
     const int64_t zero = 0;
@@ -114,7 +116,8 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
 
     ASSERT(n <= t->max_row_elems);
     TRY(ops_upload(t->device, t->acc + n, &zero, sizeof zero));
-    TRY(ops_linear_fixed(t->device, t->acc, t->acc + n, x_local, w_local, chunk_elems, n_chunks_global, n_tok));
+    TRY(ops_linear_fixed(t->device, t->acc, t->acc + n, x_local, w_local, chunk_elems,
+                         n_chunks_global, n_tok));
     TRY(tp_stage(t, t->acc, n_bytes, &host));
     sums = host;
     n_bad_here = sums[n];
@@ -122,7 +125,8 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
     n_bad = sums[n];
     if (n_bad != 0)
         return FAIL(ERR_RANGE,
-                    "%s: %" PRId64 " partial sums (%" PRId64 " on this rank) are beyond +-%g or not finite; the weights or the input "
+                    "%s: %" PRId64 " partial sums (%" PRId64
+                    " on this rank) are beyond +-%g or not finite; the weights or the input "
                     "are unusable",
                     what, n_bad, n_bad_here, (double)ops_fixed_limit(n_chunks_global));
     TRY(tp_unstage(t, t->acc, n_bytes));

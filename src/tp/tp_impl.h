@@ -14,11 +14,11 @@ struct tp {
     struct comm *comm;          /* borrowed */
     const struct tp_plan *plan; /* borrowed */
     size_t max_row_elems;
-    int64_t *acc;               /* device memory: max_row_elems sums and the range counter */
-    void *stage;                /* host memory of the same size; acc itself on host devices */
-    struct tp_candidate *best;  /* TP_MAX_BEST of every rank, then TP_MAX_BEST of this one */
-    size_t *n_bytes;            /* [n_ranks] of a gathered logits row */
-    size_t *n_taken;            /* [n_ranks] candidates merged so far */
+    int64_t *acc;              /* device memory: max_row_elems sums and the range counter */
+    void *stage;               /* host memory of the same size; acc itself on host devices */
+    struct tp_candidate *best; /* TP_MAX_BEST of every rank, then TP_MAX_BEST of this one */
+    size_t *n_bytes;           /* [n_ranks] of a gathered logits row */
+    size_t *n_taken;           /* [n_ranks] candidates merged so far */
 };
 
 /* Rows of the vocabulary that a rank holds. */

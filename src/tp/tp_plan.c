@@ -5,8 +5,8 @@
  * heads, grains of the feed-forward layers, and blocks of vocabulary rows.
  *
  * The grain is the K-chunk of the exact sums, so it may depend on the configuration only, never on
- * the rank count: with 4 grains per query head even the largest allowed group has work for every
- * rank, and the unevenness stays below a third. */
+ * the rank count: with 4 grains per query head even in the largest allowed group the largest share
+ * is at most a quarter above the mean. */
 #include "tp.h"
 
 #include <string.h>
@@ -67,8 +67,10 @@ int tp_plan_make(struct tp_plan *out, const struct model_config *cfg, int n_rank
     struct tp_plan p;
 
     if (n_ranks < 1 || n_ranks > c->n_heads)
-        return FAIL(ERR_USAGE, "%d ranks cannot share this model's %d query heads; use 1 to %d ranks per replica", n_ranks,
-                    c->n_heads, c->n_heads);
+        return FAIL(
+            ERR_USAGE,
+            "%d ranks cannot share this model's %d query heads; use 1 to %d ranks per replica",
+            n_ranks, c->n_heads, c->n_heads);
     ASSERT(rank >= 0 && rank < n_ranks);
     memset(&p, 0, sizeof p);
     p.n_ranks = n_ranks;

@@ -10,7 +10,8 @@
 #include "status.h"
 #include "tp_impl.h"
 
-int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *table_local, float scale, size_t n_tok)
+int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *table_local,
+             float scale, size_t n_tok)
 {
     const struct tp_range rows = t->plan->vocab;
     const size_t n_cols = table_local->dim[1], max_tok = t->max_row_elems / (n_cols ? n_cols : 1);
@@ -73,7 +74,8 @@ int tp_topn(struct tp *t, const float *logits_local, size_t n_best, float *value
     ASSERT(n_best <= TP_MAX_BEST && n_best <= t->plan->n_vocab);
     TRY(ops_topn(t->device, logits_local, n_local, (int32_t)rows.begin, n_mine, value, id));
     for (size_t i = 0; i < n_best; i++)
-        mine[i] = i < n_mine ? (struct tp_candidate){value[i], id[i]} : (struct tp_candidate){-INFINITY, INT32_MAX};
+        mine[i] = i < n_mine ? (struct tp_candidate){value[i], id[i]}
+                             : (struct tp_candidate){-INFINITY, INT32_MAX};
     TRY(comm_allgather(t->comm, mine, t->best, n_best * sizeof *mine));
     merge(t, n_best, value, id);
     return OK;

@@ -80,7 +80,8 @@ static void assert_within(const float *y, const double *want, const double *boun
 {
     for (size_t i = 0; i < n; i++)
         if (!(fabs((double)y[i] - want[i]) <= bound[i]))
-            fail_msg("element %zu of %zu: %.9g, expected %.9g +- %.3g", i, n, (double)y[i], want[i], bound[i]);
+            fail_msg("element %zu of %zu: %.9g, expected %.9g +- %.3g", i, n, (double)y[i], want[i],
+                     bound[i]);
 }
 
 static const enum dtype float_type[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
@@ -92,7 +93,8 @@ static void check_norm(struct device *d, enum dtype type, size_t n_tok, size_t n
 {
     struct case_tensor w = case_tensor(type, 0, n, 1, 1.0f), b = case_tensor(type, 0, n, 2, 1.0f);
     struct tensor dw = put_tensor(d, &w.t), db = put_tensor(d, &b.t);
-    float *x = filled(n_tok * n, 3, 4.0f), *y = malloc(n_tok * n * sizeof *y), *z = malloc(n_tok * n * sizeof *z);
+    float *x = filled(n_tok * n, 3, 4.0f), *y = malloc(n_tok * n * sizeof *y),
+          *z = malloc(n_tok * n * sizeof *z);
     float *dx, *dy = room(d, n_tok * n * sizeof *y);
     const double eps = 1e-6;
 
@@ -113,12 +115,16 @@ static void check_norm(struct device *d, enum dtype type, size_t n_tok, size_t n
         for (size_t j = 0; j < n; j++)
             var += pow((double)x[t * n + j] - mean, 2) / (double)n;
         for (size_t j = 0; j < n; j++) {
-            const double v = (double)x[t * n + j], wide = (double)w.wide[j], bias = (double)b.wide[j];
-            const double layer = (v - mean) / sqrt(var + eps) * wide + bias, rms = v / sqrt(square + eps) * (1.0 + wide);
+            const double v = (double)x[t * n + j], wide = (double)w.wide[j],
+                         bias = (double)b.wide[j];
+            const double layer = (v - mean) / sqrt(var + eps) * wide + bias,
+                         rms = v / sqrt(square + eps) * (1.0 + wide);
             const double tol = ((double)n + 8) * CASE_EPS;
 
             /* the mean's error, relative to the deviation, moves every element */
-            assert_true(fabs((double)y[t * n + j] - layer) <= tol * (fabs(layer) + fabs(bias) + (fabs(mean) + 6.0) / sqrt(var + eps) + 1.0));
+            assert_true(
+                fabs((double)y[t * n + j] - layer) <=
+                tol * (fabs(layer) + fabs(bias) + (fabs(mean) + 6.0) / sqrt(var + eps) + 1.0));
             assert_true(fabs((double)z[t * n + j] - rms) <= tol * (fabs(rms) + 1.0));
         }
     }
@@ -146,10 +152,12 @@ static void a_fused_seam_equals_its_parts(void **state)
 {
     enum { TOK = 5, N = 300 };
     struct device *d = *state;
-    struct case_tensor wp = case_tensor(DTYPE_BF16, 0, N, 1, 1.0f), wn = case_tensor(DTYPE_BF16, 0, N, 2, 1.0f);
+    struct case_tensor wp = case_tensor(DTYPE_BF16, 0, N, 1, 1.0f),
+                       wn = case_tensor(DTYPE_BF16, 0, N, 2, 1.0f);
     struct tensor dwp = put_tensor(d, &wp.t), dwn = put_tensor(d, &wn.t);
     float *x = filled(TOK * N, 3, 2.0f), *f = filled(TOK * N, 4, 9.0f);
-    float *dx = put(d, x, TOK * N * sizeof *x), *dx2 = put(d, x, TOK * N * sizeof *x), *df = put(d, f, TOK * N * sizeof *f);
+    float *dx = put(d, x, TOK * N * sizeof *x), *dx2 = put(d, x, TOK * N * sizeof *x),
+          *df = put(d, f, TOK * N * sizeof *f);
     float *dn = room(d, TOK * N * sizeof(float)), *dy = room(d, TOK * N * sizeof(float));
     float norm[TOK * N], y[TOK * N], y2[TOK * N], sum[TOK * N];
 
@@ -159,7 +167,8 @@ static void a_fused_seam_equals_its_parts(void **state)
     get(d, sum, dx, sizeof sum);
     get(d, y, dy, sizeof y);
     for (size_t i = 0; i < TOK * N; i++)
-        assert_true(fabsf(sum[i] - (x[i] + norm[i])) <= 2 * (float)CASE_EPS * (fabsf(x[i]) + fabsf(norm[i])));
+        assert_true(fabsf(sum[i] - (x[i] + norm[i])) <=
+                    2 * (float)CASE_EPS * (fabsf(x[i]) + fabsf(norm[i])));
     assert_int_equal(ops_rmsnorm(d, dn, dx, &dwn, 1e-6f, TOK, N), OK);
     get(d, y2, dn, sizeof y2);
     for (size_t i = 0; i < TOK * N; i++)
@@ -184,7 +193,8 @@ static void a_fused_seam_equals_its_parts(void **state)
 
 static void check_linear(struct device *d, enum dtype type, size_t n_tok, size_t n_out, size_t n_in)
 {
-    struct case_tensor w = case_tensor(type, n_out, n_in, 1, 1.0f), b = case_tensor(type, 0, n_out, 2, 1.0f);
+    struct case_tensor w = case_tensor(type, n_out, n_in, 1, 1.0f),
+                       b = case_tensor(type, 0, n_out, 2, 1.0f);
     struct case_tensor up = case_tensor(type, n_out, n_in, 5, 1.0f);
     struct tensor dw = put_tensor(d, &w.t), db = put_tensor(d, &b.t), dup = put_tensor(d, &up.t);
     const size_t n = n_tok * n_out;
@@ -211,9 +221,11 @@ static void check_linear(struct device *d, enum dtype type, size_t n_tok, size_t
     case_linear(gate, gate_bound, x, w.wide, NULL, n_tok, n_out, n_in);
     case_linear(want, bound, x, up.wide, NULL, n_tok, n_out, n_in);
     for (size_t i = 0; i < n; i++) {
-        const double g = case_gelu_tanh(gate[i]), g_off = 1.13 * gate_bound[i] + 16 * CASE_EPS * fabs(gate[i]);
+        const double g = case_gelu_tanh(gate[i]),
+                     g_off = 1.13 * gate_bound[i] + 16 * CASE_EPS * fabs(gate[i]);
 
-        bound[i] = (fabs(g) + g_off) * bound[i] + g_off * fabs(want[i]) + CASE_EPS * fabs(g * want[i]);
+        bound[i] =
+            (fabs(g) + g_off) * bound[i] + g_off * fabs(want[i]) + CASE_EPS * fabs(g * want[i]);
         want[i] *= g;
     }
     assert_int_equal(ops_linear_geglu(d, dy, dx, &dw, &dup, n_tok), OK);
@@ -240,7 +252,8 @@ static void linear_layers_equal_their_definition(void **state)
 {
     static const struct {
         size_t n_tok, n_out, n_in;
-    } row[] = {{1, 1, 1}, {1, 7, 15}, {2, 4, 16}, {5, 9, 17}, {33, 6, 40}, {37, 13, 531}, {4, 5, 1152}, {65, 3, 1030}};
+    } row[] = {{1, 1, 1},   {1, 7, 15},    {2, 4, 16},   {5, 9, 17},
+               {33, 6, 40}, {37, 13, 531}, {4, 5, 1152}, {65, 3, 1030}};
 
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
         for (size_t t = 0; t < 3; t++)
@@ -292,15 +305,18 @@ static float finish(struct device *d, int64_t sum)
 }
 
 /* acc and counter of x [n_tok, k] . w [n_out, k] over columns [k0, k1). */
-static int64_t fixed_part(struct device *d, int64_t *acc, const float *x, const struct case_tensor *w, size_t k0, size_t k1,
-                          size_t chunk, size_t n_tok)
+static int64_t fixed_part(struct device *d, int64_t *acc, const float *x,
+                          const struct case_tensor *w, size_t k0, size_t k1, size_t chunk,
+                          size_t n_tok)
 {
-    const size_t n_out = w->t.dim[0], n_in = w->t.dim[1], k = k1 - k0, size = dtype_bytes(w->t.dtype);
+    const size_t n_out = w->t.dim[0], n_in = w->t.dim[1], k = k1 - k0,
+                 size = dtype_bytes(w->t.dtype);
     const size_t n_chunks = (n_in + chunk - 1) / chunk;
     float *xs = malloc((n_tok * k + 1) * sizeof *xs), *dx;
     char *ws = malloc(n_out * k * size + 1);
     struct tensor dw = {NULL, w->t.dtype, 2, {n_out, k}};
-    int64_t n_bad = 5, *d_acc = room(d, n_tok * n_out * sizeof *acc), *d_bad = put(d, &n_bad, sizeof n_bad);
+    int64_t n_bad = 5, *d_acc = room(d, n_tok * n_out * sizeof *acc),
+            *d_bad = put(d, &n_bad, sizeof n_bad);
 
     for (size_t t = 0; t < n_tok; t++)
         memcpy(xs + t * k, x + t * n_in + k0, k * sizeof *xs);
@@ -387,10 +403,21 @@ static void chunks_round_to_nearest_even(void **state)
         float value;
         int64_t want;
     } row[] = {
-        {0x1p-36f, 1},          {0x1p-37f, 0},       {0x1.8p-36f, 2},        {0x1.4p-35f, 2},
-        {0x1.cp-35f, 4},        {-0x1p-37f, 0},      {-0x1.8p-36f, -2},      {-0x1.000002p-37f, -1},
-        {0x1.fffffep-14f, 0x800000}, {1.0f, (int64_t)1 << 36}, {-3.0f, -((int64_t)3 << 36)}, {0x1p-140f, 0},
-        {0x1p25f, (int64_t)1 << 61}, {-0x1p26f, -((int64_t)1 << 62)}, {0x1.fffffep25f, (int64_t)0xffffff << 38},
+        {0x1p-36f, 1},
+        {0x1p-37f, 0},
+        {0x1.8p-36f, 2},
+        {0x1.4p-35f, 2},
+        {0x1.cp-35f, 4},
+        {-0x1p-37f, 0},
+        {-0x1.8p-36f, -2},
+        {-0x1.000002p-37f, -1},
+        {0x1.fffffep-14f, 0x800000},
+        {1.0f, (int64_t)1 << 36},
+        {-3.0f, -((int64_t)3 << 36)},
+        {0x1p-140f, 0},
+        {0x1p25f, (int64_t)1 << 61},
+        {-0x1p26f, -((int64_t)1 << 62)},
+        {0x1.fffffep25f, (int64_t)0xffffff << 38},
     };
 
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
@@ -404,15 +431,18 @@ static void chunks_round_to_nearest_even(void **state)
 static void values_out_of_range_are_counted(void **state)
 {
     static const size_t n_chunks[] = {1, 2, 3, 8, 16, 33, 36, 144};
-    static const float limit[] = {0x1p26f, 0x1p25f, 0x1p24f, 0x1p23f, 0x1p22f, 0x1p20f, 0x1p20f, 0x1p18f};
+    static const float limit[] = {0x1p26f, 0x1p25f, 0x1p24f, 0x1p23f,
+                                  0x1p22f, 0x1p20f, 0x1p20f, 0x1p18f};
     static const float bad[] = {NAN, INFINITY, -INFINITY, 3e38f};
     int64_t n_bad;
 
     for (size_t i = 0; i < sizeof n_chunks / sizeof n_chunks[0]; i++) {
         assert_true(ops_fixed_limit(n_chunks[i]) == limit[i]);
-        assert_int_equal(one_chunk(*state, limit[i], n_chunks[i], &n_bad), (int64_t)((double)limit[i] * 0x1p36));
+        assert_int_equal(one_chunk(*state, limit[i], n_chunks[i], &n_bad),
+                         (int64_t)((double)limit[i] * 0x1p36));
         assert_int_equal(n_bad, 0);
-        assert_int_equal(one_chunk(*state, nextafterf(-limit[i], -INFINITY), n_chunks[i], &n_bad), 0);
+        assert_int_equal(one_chunk(*state, nextafterf(-limit[i], -INFINITY), n_chunks[i], &n_bad),
+                         0);
         assert_int_equal(n_bad, 1);
     }
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -445,15 +475,16 @@ static void sums_are_rounded_once(void **state)
     struct device *d = *state;
     struct case_tensor b = case_tensor(DTYPE_BF16, 0, N, 7, 1.0f);
     struct tensor db = put_tensor(d, &b.t);
-    float *r = filled(2 * N, 8, 1.0f), y[2 * N], *dy = put(d, r, 2 * N * sizeof *r), *dy2 = room(d, 2 * N * sizeof *r);
+    float *r = filled(2 * N, 8, 1.0f), y[2 * N], *dy = put(d, r, 2 * N * sizeof *r),
+          *dy2 = room(d, 2 * N * sizeof *r);
     int64_t acc[2 * N], *d_acc;
 
     for (size_t i = 0; i < 2 * N; i++)
         acc[i] = (int64_t)((double)case_value(5, i) * 0x1p62) >> i % 60;
-    acc[0] = 0x1000001 | (int64_t)1 << 48;       /* the tie is broken by a bit that double keeps */
+    acc[0] = 0x1000001 | (int64_t)1 << 48; /* the tie is broken by a bit that double keeps */
     acc[1] = ((int64_t)1 << 62) - 1;
-    acc[2] = ((int64_t)0x1000001 << 35) + 1;     /* just above a tie: double would have lost the 1 */
-    acc[3] = -(((int64_t)0x1000001 << 35) - 1);  /* just below one */
+    acc[2] = ((int64_t)0x1000001 << 35) + 1;    /* just above a tie: double would have lost the 1 */
+    acc[3] = -(((int64_t)0x1000001 << 35) - 1); /* just below one */
     d_acc = put(d, acc, sizeof acc);
     assert_int_equal(ops_fixed_finish(d, dy2, d_acc, NULL, NULL, 2, N), OK);
     get(d, y, dy2, sizeof y);
@@ -478,10 +509,12 @@ static void patches_are_a_convolution(void **state)
 {
     enum { PX = 21, PATCH = 7, SIDE = 3, D = 10, K = 3 * PATCH * PATCH };
     struct device *d = *state;
-    struct case_tensor w = case_tensor(DTYPE_BF16, D, K, 1, 1.0f), b = case_tensor(DTYPE_BF16, 0, D, 2, 1.0f);
+    struct case_tensor w = case_tensor(DTYPE_BF16, D, K, 1, 1.0f),
+                       b = case_tensor(DTYPE_BF16, 0, D, 2, 1.0f);
     struct case_tensor p = case_tensor(DTYPE_BF16, SIDE * SIDE, D, 3, 1.0f);
     struct tensor dw = put_tensor(d, &w.t), db = put_tensor(d, &b.t), dp = put_tensor(d, &p.t);
-    float *px = filled(3 * PX * PX, 4, 1.0f), *dpx = put(d, px, 3 * PX * PX * sizeof *px), x[SIDE * SIDE * D];
+    float *px = filled(3 * PX * PX, 4, 1.0f), *dpx = put(d, px, 3 * PX * PX * sizeof *px),
+          x[SIDE * SIDE * D];
     float *dx = room(d, sizeof x), *scratch = room(d, SIDE * SIDE * K * sizeof *px);
 
     dw.n_dims = 4;
@@ -490,7 +523,8 @@ static void patches_are_a_convolution(void **state)
     get(d, x, dx, sizeof x);
     for (size_t i = 0; i < SIDE * SIDE * D; i++) {
         const size_t patch = i / D, o = i % D, y0 = patch / SIDE * PATCH, x0 = patch % SIDE * PATCH;
-        double sum = (double)b.wide[o] + (double)p.wide[i], size = fabs((double)b.wide[o]) + fabs((double)p.wide[i]);
+        double sum = (double)b.wide[o] + (double)p.wide[i],
+               size = fabs((double)b.wide[o]) + fabs((double)p.wide[i]);
 
         for (size_t c = 0; c < 3; c++)
             for (size_t ky = 0; ky < PATCH; ky++)
@@ -534,9 +568,11 @@ static void embedding_rows_have_one_owner(void **state)
         for (size_t t = 0; t < n_ids; t++)
             for (size_t j = 0; j < D; j++) {
                 const bool here = ids[t] >= ROW0 && ids[t] < ROW0 + ROWS;
-                const float want = here ? 59.75f * table.wide[(size_t)(ids[t] - ROW0) * D + j] : 0.0f;
+                const float want =
+                    here ? 59.75f * table.wide[(size_t)(ids[t] - ROW0) * D + j] : 0.0f;
 
-                assert_int_equal(f32_bits(x[t * D + j]), f32_bits(want)); /* +0, not -0, elsewhere */
+                assert_int_equal(f32_bits(x[t * D + j]),
+                                 f32_bits(want)); /* +0, not -0, elsewhere */
             }
         ops_free(d, dx);
         ops_free(d, dt.data);
@@ -550,13 +586,17 @@ static void embedding_rows_have_one_owner(void **state)
 static void check_rope(struct device *d, size_t d_head, float theta, size_t pos0)
 {
     enum { TOK = 70, HEADS = 3, KV = 2 };
-    const size_t n_q = TOK * HEADS * d_head, n_kv = TOK * KV * d_head, n_pages = (pos0 + TOK) / OPS_PAGE_TOKENS + 1;
+    const size_t n_q = TOK * HEADS * d_head, n_kv = TOK * KV * d_head,
+                 n_pages = (pos0 + TOK) / OPS_PAGE_TOKENS + 1;
     const size_t head = OPS_PAGE_TOKENS * d_head, n_cache = n_pages * KV * head, half = d_head / 2;
     float *q = filled(n_q, 1, 1.0f), *k = filled(n_kv, 2, 1.0f), *v = filled(n_kv, 3, 1.0f);
-    float *y = malloc(n_q * sizeof *y), *ck = malloc(n_cache * sizeof *ck), *cv = malloc(n_cache * sizeof *cv);
-    float *dq = put(d, q, n_q * sizeof *q), *dk = put(d, k, n_kv * sizeof *k), *dv = put(d, v, n_kv * sizeof *v);
+    float *y = malloc(n_q * sizeof *y), *ck = malloc(n_cache * sizeof *ck),
+          *cv = malloc(n_cache * sizeof *cv);
+    float *dq = put(d, q, n_q * sizeof *q), *dk = put(d, k, n_kv * sizeof *k),
+          *dv = put(d, v, n_kv * sizeof *v);
     int32_t *page = malloc(n_pages * sizeof *page);
-    struct ops_kv kv = {room(d, n_cache * sizeof *ck), room(d, n_cache * sizeof *cv), page, KV * head, head};
+    struct ops_kv kv = {room(d, n_cache * sizeof *ck), room(d, n_cache * sizeof *cv), page,
+                        KV * head, head};
 
     for (size_t i = 0; i < n_pages; i++)
         page[i] = (int32_t)(n_pages - 1 - i);
@@ -566,21 +606,27 @@ static void check_rope(struct device *d, size_t d_head, float theta, size_t pos0
     get(d, cv, kv.v, n_cache * sizeof *cv);
     for (size_t t = 0; t < TOK; t++)
         for (size_t h = 0; h < HEADS + KV; h++) {
-            const size_t pos = pos0 + t, slot = (size_t)page[pos / OPS_PAGE_TOKENS] * KV * head + pos % OPS_PAGE_TOKENS * d_head;
+            const size_t pos = pos0 + t, slot = (size_t)page[pos / OPS_PAGE_TOKENS] * KV * head +
+                                                pos % OPS_PAGE_TOKENS * d_head;
             const bool is_key = h >= HEADS;
             const size_t g = h - HEADS;
             const float *in = is_key ? k + (t * KV + g) * d_head : q + (t * HEADS + h) * d_head;
             const float *out = is_key ? ck + slot + g * head : y + (t * HEADS + h) * d_head;
 
             for (size_t j = 0; j < half; j++) {
-                const double angle = theta > 0.0f ? (double)(pos + 1) * pow((double)theta, -2.0 * (double)j / (double)d_head) : 0.0;
-                const double a = (double)in[j], b = (double)in[j + half], tol = (2 * angle + 4) * CASE_EPS * (fabs(a) + fabs(b));
+                const double angle =
+                    theta > 0.0f
+                        ? (double)(pos + 1) * pow((double)theta, -2.0 * (double)j / (double)d_head)
+                        : 0.0;
+                const double a = (double)in[j], b = (double)in[j + half],
+                             tol = (2 * angle + 4) * CASE_EPS * (fabs(a) + fabs(b));
 
                 assert_true(fabs((double)out[j] - (a * cos(angle) - b * sin(angle))) <= tol);
                 assert_true(fabs((double)out[j + half] - (b * cos(angle) + a * sin(angle))) <= tol);
             }
             if (is_key)
-                assert_memory_equal(cv + slot + g * head, v + (t * KV + g) * d_head, d_head * sizeof *v);
+                assert_memory_equal(cv + slot + g * head, v + (t * KV + g) * d_head,
+                                    d_head * sizeof *v);
             if (!(theta > 0.0f))
                 assert_memory_equal(out, in, d_head * sizeof *in);
         }
@@ -615,14 +661,17 @@ struct attention_case {
 static void check_attention(struct device *d, const struct attention_case *c)
 {
     const size_t n_q = c->n_tok * c->n_heads * c->d_head, n_kv = c->n_keys * c->n_kv * c->d_head;
-    float *q = filled(n_q, 1, 4.0f), *k = filled(n_kv, 2, 4.0f), *v = filled(n_kv, 3, 1.0f), *y = malloc(n_q * sizeof *y);
-    float *dq = put(d, q, n_q * sizeof *q), *dy = room(d, n_q * sizeof *y), *one = malloc(n_q * sizeof *one);
+    float *q = filled(n_q, 1, 4.0f), *k = filled(n_kv, 2, 4.0f), *v = filled(n_kv, 3, 1.0f),
+          *y = malloc(n_q * sizeof *y);
+    float *dq = put(d, q, n_q * sizeof *q), *dy = room(d, n_q * sizeof *y),
+          *one = malloc(n_q * sizeof *one);
     double *want = malloc(n_q * sizeof *want), *bound = malloc(n_q * sizeof *bound);
     struct case_pages p = case_pages(k, v, c->n_keys, c->n_kv, c->d_head);
     int32_t kv_of_head[16];
     struct ops_kv kv = p.kv;
-    struct ops_attention a = {c->n_tok, c->pos0, c->n_heads, kv_of_head, c->d_head, c->n_prefix, c->window,
-                              1.0f / sqrtf((float)c->d_head), c->softcap};
+    struct ops_attention a = {c->n_tok,  c->pos0,     c->n_heads, kv_of_head,
+                              c->d_head, c->n_prefix, c->window,  1.0f / sqrtf((float)c->d_head),
+                              c->softcap};
 
     for (size_t h = 0; h < c->n_heads; h++)
         kv_of_head[h] = (int32_t)(h * c->n_kv / c->n_heads);
@@ -661,15 +710,15 @@ static void check_attention(struct device *d, const struct attention_case *c)
 static void attention_equals_a_plain_softmax(void **state)
 {
     static const struct attention_case row[] = {
-        {40, 0, 40, 2, 1, 10, 40, 0, 0.0f},      /* prefix alone, one block              */
-        {130, 0, 130, 4, 2, 72, 130, 0, 0.0f},   /* prefix over three blocks, no cap     */
-        {130, 0, 130, 4, 2, 16, 128, 0, 50.0f},  /* a prefix that ends at a block        */
-        {100, 0, 100, 2, 2, 33, 0, 0, 50.0f},    /* causal only                          */
-        {100, 30, 130, 2, 1, 64, 90, 0, 50.0f},  /* queries from both sides of the border */
-        {90, 100, 190, 2, 1, 24, 70, 20, 50.0f}, /* window: the prefix is out of sight   */
-        {90, 100, 190, 2, 1, 24, 70, 64, 5.0f},  /* window of a block, strong cap        */
-        {80, 0, 80, 2, 1, 24, 70, 7, 50.0f},     /* no window within the prefix          */
-        {3, 120, 123, 3, 1, 40, 0, 1, 0.0f},     /* a window of one: only itself         */
+        {40, 0, 40, 2, 1, 10, 40, 0, 0.0f},       /* prefix alone, one block              */
+        {130, 0, 130, 4, 2, 72, 130, 0, 0.0f},    /* prefix over three blocks, no cap     */
+        {130, 0, 130, 4, 2, 16, 128, 0, 50.0f},   /* a prefix that ends at a block        */
+        {100, 0, 100, 2, 2, 33, 0, 0, 50.0f},     /* causal only                          */
+        {100, 30, 130, 2, 1, 64, 90, 0, 50.0f},   /* queries from both sides of the border */
+        {90, 100, 190, 2, 1, 24, 70, 20, 50.0f},  /* window: the prefix is out of sight   */
+        {90, 100, 190, 2, 1, 24, 70, 64, 5.0f},   /* window of a block, strong cap        */
+        {80, 0, 80, 2, 1, 24, 70, 7, 50.0f},      /* no window within the prefix          */
+        {3, 120, 123, 3, 1, 40, 0, 1, 0.0f},      /* a window of one: only itself         */
         {1, 999, 1000, 8, 4, 256, 900, 0, 50.0f}, /* a decoding step                     */
     };
 
@@ -732,7 +781,8 @@ static void the_best_are_sorted_and_ties_go_to_the_lower_id(void **state)
     x[700] = x[600] = NAN;
     assert_int_equal(ops_upload(d, dx, x, sizeof x), OK);
     assert_int_equal(ops_topn(d, dx, N, 0, 3, value, id), OK);
-    assert_true(isnan(value[0]) && isnan(value[1]) && id[0] == 600 && id[1] == 700 && value[2] == 19.0f);
+    assert_true(isnan(value[0]) && isnan(value[1]) && id[0] == 600 && id[1] == 700 &&
+                value[2] == 19.0f);
     ops_free(d, dx);
 }
 
@@ -753,7 +803,8 @@ static void exponentials_sum_as_integers(void **state)
     /* each entry rounds by half a unit and by exp's 1 ulp (2^-52 of at most 2^40) */
     assert_true(fabsl((long double)(whole - 3) * 0x1p-40L - want) <= N * 0x1p-40L);
     for (size_t i = 0; i < N; i += 617)
-        assert_int_equal(ops_sum_exp_fixed(d, dx + i, N - i < 617 ? N - i : 617, 20.0f, &parts), OK);
+        assert_int_equal(ops_sum_exp_fixed(d, dx + i, N - i < 617 ? N - i : 617, 20.0f, &parts),
+                         OK);
     assert_int_equal(parts, whole);
     ops_free(d, dx);
     free(x);

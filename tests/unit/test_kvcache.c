@@ -28,7 +28,10 @@ static int setup(void **state)
 
     log_init(LOG_WARN);
     *state = f;
-    return ops_open_ref(&f->d) == OK && kvcache_create(&f->kv, f->d, &cfg, KV, PAGES, SEQS, MAX_TOKENS) == OK ? 0 : -1;
+    return ops_open_ref(&f->d) == OK &&
+                   kvcache_create(&f->kv, f->d, &cfg, KV, PAGES, SEQS, MAX_TOKENS) == OK
+               ? 0
+               : -1;
 }
 
 static int teardown(void **state)
@@ -48,7 +51,8 @@ static float content(uint64_t seed, int layer, size_t t, size_t i)
 }
 
 /* Tokens [begin, end) of all layers, stored the way the decoder does. */
-static void write_tokens(struct fixture *f, const struct kvseq *s, uint64_t seed, size_t begin, size_t end)
+static void write_tokens(struct fixture *f, const struct kvseq *s, uint64_t seed, size_t begin,
+                         size_t end)
 {
     float k[KV * D_HEAD], v[KV * D_HEAD], q[1];
 
@@ -65,15 +69,17 @@ static void write_tokens(struct fixture *f, const struct kvseq *s, uint64_t seed
     }
 }
 
-static void assert_tokens(struct fixture *f, const struct kvseq *s, uint64_t seed, size_t begin, size_t end)
+static void assert_tokens(struct fixture *f, const struct kvseq *s, uint64_t seed, size_t begin,
+                          size_t end)
 {
     for (int layer = 0; layer < LAYERS; layer++) {
         const struct ops_kv kv = kvcache_layer(f->kv, s, layer);
 
         for (size_t t = begin; t < end; t++)
             for (size_t i = 0; i < KV * D_HEAD; i++) {
-                const size_t at = (size_t)kv.page[t / OPS_PAGE_TOKENS] * kv.page_stride + i / D_HEAD * kv.head_stride +
-                                  t % OPS_PAGE_TOKENS * D_HEAD + i % D_HEAD;
+                const size_t at = (size_t)kv.page[t / OPS_PAGE_TOKENS] * kv.page_stride +
+                                  i / D_HEAD * kv.head_stride + t % OPS_PAGE_TOKENS * D_HEAD +
+                                  i % D_HEAD;
 
                 assert_true(kv.k[at] == content(seed, layer, t, 2 * i));
                 assert_true(kv.v[at] == content(seed, layer, t, 2 * i + 1));
@@ -100,7 +106,8 @@ static void sizes_are_counted_in_pages(void **state)
     assert_int_equal(kvcache_pages_for(1), 1);
     assert_int_equal(kvcache_pages_for(64), 1);
     assert_int_equal(kvcache_pages_for(65), 2);
-    assert_int_equal(kvcache_bytes(f->kv), PAGES * LAYERS * 2 * KV * OPS_PAGE_TOKENS * D_HEAD * sizeof(float));
+    assert_int_equal(kvcache_bytes(f->kv),
+                     PAGES * LAYERS * 2 * KV * OPS_PAGE_TOKENS * D_HEAD * sizeof(float));
     assert_int_equal(kvcache_free_pages(f->kv), PAGES);
 }
 
@@ -136,7 +143,8 @@ static void a_fork_shares_full_pages_and_copies_the_last(void **state)
     assert_int_equal(kvcache_free_pages(f->kv), PAGES - 4);
     of_a = kvcache_layer(f->kv, a, 0);
     of_b = kvcache_layer(f->kv, b, 0);
-    assert_true(of_a.page[0] == of_b.page[0] && of_a.page[1] == of_b.page[1] && of_a.page[2] != of_b.page[2]);
+    assert_true(of_a.page[0] == of_b.page[0] && of_a.page[1] == of_b.page[1] &&
+                of_a.page[2] != of_b.page[2]);
     assert_tokens(f, b, 1, 0, 130);
 
     assert_int_equal(kvcache_extend(f->kv, a, 20), OK); /* both go on, each its own way */
@@ -179,7 +187,8 @@ static void a_fork_at_a_page_border_takes_no_page(void **state)
 static void refusals_name_the_limit_and_change_nothing(void **state)
 {
     struct fixture *f = *state;
-    struct kvseq *a = open_with(f, 1, 290), *b = open_with(f, 2, 290), *c = open_with(f, 3, 65), *e = NULL; /* 5 + 5 + 2 pages */
+    struct kvseq *a = open_with(f, 1, 290), *b = open_with(f, 2, 290), *c = open_with(f, 3, 65),
+                 *e = NULL; /* 5 + 5 + 2 pages */
     struct kvseq *d = NULL;
 
     assert_int_equal(kvcache_free_pages(f->kv), 0);
@@ -216,7 +225,8 @@ static void many_forks_lose_no_page(void **state)
     struct kvseq *s[SEQS] = {NULL};
 
     for (uint32_t step = 0; step < 2000; step++) {
-        const size_t i = (size_t)(rng_uniform(1, 0, step) * SEQS), j = (size_t)(rng_uniform(2, 0, step) * SEQS);
+        const size_t i = (size_t)(rng_uniform(1, 0, step) * SEQS),
+                     j = (size_t)(rng_uniform(2, 0, step) * SEQS);
 
         if (!s[i]) {
             if (kvcache_free_pages(f->kv) >= 2)
@@ -255,9 +265,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(sizes_are_counted_in_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(sequences_keep_what_they_were_given, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_fork_shares_full_pages_and_copies_the_last, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_fork_shares_full_pages_and_copies_the_last, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_fork_at_a_page_border_takes_no_page, setup, teardown),
-        cmocka_unit_test_setup_teardown(refusals_name_the_limit_and_change_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(refusals_name_the_limit_and_change_nothing, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(many_forks_lose_no_page, setup, teardown),
         cmocka_unit_test_setup_teardown(a_pool_too_large_is_refused, setup, teardown),
     };

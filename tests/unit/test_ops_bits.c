@@ -67,8 +67,9 @@ static void a_dot_product_is_sixteen_sums_and_a_tree(void **state)
             assert_int_equal(ops_linear(*state, y, x, &w.t, NULL, OPS_ACT_NONE, TOK), OK);
             for (size_t t = 0; t < TOK; t++)
                 for (size_t j = 0; j < OUT; j++)
-                    assert_int_equal(f32_bits(y[t * OUT + j]),
-                                     f32_bits(scalar_dot(x + t * n_in[k], w.wide + j * n_in[k], n_in[k])));
+                    assert_int_equal(
+                        f32_bits(y[t * OUT + j]),
+                        f32_bits(scalar_dot(x + t * n_in[k], w.wide + j * n_in[k], n_in[k])));
             case_free(&w);
             free(x);
         }
@@ -88,7 +89,9 @@ static void a_chunk_restarts_the_sum(void **state)
         int64_t sum = 0;
 
         for (size_t k = 0; k < IN; k += CHUNK)
-            sum += llrint(ldexp((double)scalar_dot(x + i / OUT * IN + k, w.wide + i % OUT * IN + k, IN - k < CHUNK ? IN - k : CHUNK), 36));
+            sum += llrint(ldexp((double)scalar_dot(x + i / OUT * IN + k, w.wide + i % OUT * IN + k,
+                                                   IN - k < CHUNK ? IN - k : CHUNK),
+                                36));
         assert_int_equal(acc[i], sum);
     }
     case_free(&w);
@@ -122,7 +125,8 @@ static void every_half_is_widened_exactly(void **state)
 enum { TOK = 70, D = 90, HEADS = 3, KV = 2, D_HEAD = 30, FF = 44 };
 
 struct run {
-    float x[TOK * D], y[TOK * D], q[TOK * D], k[TOK * KV * D_HEAD], v[TOK * KV * D_HEAD], ff[TOK * FF];
+    float x[TOK * D], y[TOK * D], q[TOK * D], k[TOK * KV * D_HEAD], v[TOK * KV * D_HEAD],
+        ff[TOK * FF];
     float cache_k[2 * OPS_PAGE_TOKENS * KV * D_HEAD], cache_v[2 * OPS_PAGE_TOKENS * KV * D_HEAD];
     int64_t acc[TOK * D];
 };
@@ -131,7 +135,8 @@ struct run {
 static void run_layer(struct device *d, struct run *r, struct case_tensor w[10])
 {
     static const int32_t kv_of_head[HEADS] = {0, 0, 1};
-    const struct ops_kv kv = {r->cache_k, r->cache_v, NULL, OPS_PAGE_TOKENS * KV * D_HEAD, OPS_PAGE_TOKENS * D_HEAD};
+    const struct ops_kv kv = {r->cache_k, r->cache_v, NULL, OPS_PAGE_TOKENS * KV * D_HEAD,
+                              OPS_PAGE_TOKENS * D_HEAD};
     const struct ops_attention a = {TOK, 0, HEADS, kv_of_head, D_HEAD, 60, 5, 0.18f, 50.0f};
     int64_t n_bad = 0;
 
@@ -139,16 +144,19 @@ static void run_layer(struct device *d, struct run *r, struct case_tensor w[10])
     assert_int_equal(ops_linear(d, r->q, r->y, &w[2].t, &w[1].t, OPS_ACT_NONE, TOK), OK);
     assert_int_equal(ops_linear(d, r->k, r->y, &w[3].t, NULL, OPS_ACT_NONE, TOK), OK);
     assert_int_equal(ops_linear(d, r->v, r->y, &w[4].t, NULL, OPS_ACT_GELU_TANH, TOK), OK);
-    assert_int_equal(ops_rope_store(d, r->q, r->k, r->v, &kv, 0, 10000.0f, TOK, HEADS, KV, D_HEAD), OK);
+    assert_int_equal(ops_rope_store(d, r->q, r->k, r->v, &kv, 0, 10000.0f, TOK, HEADS, KV, D_HEAD),
+                     OK);
     assert_int_equal(ops_attention(d, r->y, r->q, &kv, &a), OK);
     assert_int_equal(ops_linear_fixed(d, r->acc, &n_bad, r->y, &w[5].t, D_HEAD, HEADS, TOK), OK);
     assert_int_equal(ops_fixed_finish(d, r->q, r->acc, &w[1].t, r->x, TOK, D), OK);
-    assert_int_equal(ops_postnorm_add_norm(d, r->x, r->q, &w[0].t, r->y, &w[1].t, 1e-6f, TOK, D), OK);
+    assert_int_equal(ops_postnorm_add_norm(d, r->x, r->q, &w[0].t, r->y, &w[1].t, 1e-6f, TOK, D),
+                     OK);
     assert_int_equal(ops_linear_geglu(d, r->ff, r->y, &w[6].t, &w[7].t, TOK), OK);
     assert_int_equal(ops_linear_fixed(d, r->acc, &n_bad, r->ff, &w[8].t, 16, 3, TOK), OK);
     assert_int_equal(n_bad, 0);
     assert_int_equal(ops_fixed_finish(d, r->q, r->acc, NULL, NULL, TOK, D), OK);
-    assert_int_equal(ops_postnorm_add_norm(d, r->x, r->q, &w[1].t, r->y, &w[0].t, 1e-6f, TOK, D), OK);
+    assert_int_equal(ops_postnorm_add_norm(d, r->x, r->q, &w[1].t, r->y, &w[0].t, 1e-6f, TOK, D),
+                     OK);
     assert_int_equal(ops_softcap(d, r->y, 2.0f, TOK * D), OK);
 }
 
@@ -158,8 +166,10 @@ static void the_recorded_digest_is_met(void **state)
         enum dtype type;
         size_t rows, cols;
     } shape[10] = {
-        {DTYPE_BF16, 0, D}, {DTYPE_F32, 0, D}, {DTYPE_BF16, HEADS * D_HEAD, D}, {DTYPE_F16, KV * D_HEAD, D}, {DTYPE_F32, KV * D_HEAD, D},
-        {DTYPE_BF16, D, HEADS * D_HEAD}, {DTYPE_BF16, FF, D}, {DTYPE_BF16, FF, D}, {DTYPE_F16, D, FF}, {DTYPE_BF16, 4, D},
+        {DTYPE_BF16, 0, D},          {DTYPE_F32, 0, D},           {DTYPE_BF16, HEADS * D_HEAD, D},
+        {DTYPE_F16, KV * D_HEAD, D}, {DTYPE_F32, KV * D_HEAD, D}, {DTYPE_BF16, D, HEADS * D_HEAD},
+        {DTYPE_BF16, FF, D},         {DTYPE_BF16, FF, D},         {DTYPE_F16, D, FF},
+        {DTYPE_BF16, 4, D},
     };
     struct run *r = calloc(1, sizeof *r);
     struct case_tensor w[10];

@@ -113,7 +113,8 @@ struct buffers {
     int32_t ids[TOK], id[5];
 };
 
-static void run_everything(struct device *d, struct kvcache *kv, struct buffers *b, const struct tensor *w, const struct tensor *norm,
+static void run_everything(struct device *d, struct kvcache *kv, struct buffers *b,
+                           const struct tensor *w, const struct tensor *norm,
                            const struct tensor *table)
 {
     static const int32_t kv_of_head[HEADS] = {0, 0, 1, 1};
@@ -129,7 +130,8 @@ static void run_everything(struct device *d, struct kvcache *kv, struct buffers 
     assert_int_equal(ops_rmsnorm(d, b->y, b->x, norm, 1e-6f, TOK, D), OK);
     assert_int_equal(ops_linear(d, b->q, b->y, w, norm, OPS_ACT_GELU_TANH, TOK), OK);
     assert_int_equal(ops_linear_geglu(d, b->k, b->y, w, w, TOK), OK);
-    assert_int_equal(ops_rope_store(d, b->q, b->k, b->k, &layer, 0, 10000.0f, TOK, HEADS, 2, D_HEAD), OK);
+    assert_int_equal(
+        ops_rope_store(d, b->q, b->k, b->k, &layer, 0, 10000.0f, TOK, HEADS, 2, D_HEAD), OK);
     assert_int_equal(ops_attention(d, b->y, b->q, &layer, &a), OK);
     assert_int_equal(ops_linear_fixed(d, b->acc, &b->n_bad, b->y, w, 16, 4, TOK), OK);
     assert_int_equal(ops_fixed_finish(d, b->y, b->acc, norm, b->x, TOK, D), OK);
@@ -148,7 +150,8 @@ static void nothing_allocates_after_creation(void **state)
 {
     static struct buffers b;
     const struct text_config cfg = {.d_head = D_HEAD, .n_layers = 2};
-    struct case_tensor w = case_tensor(DTYPE_BF16, D, D, 1, 0.1f), norm = case_tensor(DTYPE_BF16, 0, D, 2, 0.1f);
+    struct case_tensor w = case_tensor(DTYPE_BF16, D, D, 1, 0.1f),
+                       norm = case_tensor(DTYPE_BF16, 0, D, 2, 0.1f);
     struct case_tensor table = case_tensor(DTYPE_BF16, VOCAB, D, 3, 0.1f);
     struct kvcache *kv;
     struct mallinfo2 before, after;
