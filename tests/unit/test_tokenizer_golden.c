@@ -4,7 +4,7 @@
  * A row: kind, input (hex), ids of transformers, ids of SentencePiece, decoded text of
  * transformers (hex), decoded text of SentencePiece, same. With TOKENIZER_PARSE_SPECIAL our ids
  * must be transformers'; without it special tokens are spelled, which is what SentencePiece does.
- * Kind random has no input: its ids are only decoded. */
+ * Kind random has no input: its ids are only decoded. Kind prompt is also built by prompt_build. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -19,7 +19,13 @@
 #include "status.h"
 #include "tokenizer.h"
 
-enum { MAX_TEXT = 4096, MAX_LINE = 1 << 16, N_TEXTS = 522, N_ROWS = N_TEXTS + 20 + 29 + 80 };
+enum {
+    BOS = 2,
+    MAX_TEXT = 4096,
+    MAX_LINE = 1 << 16,
+    N_TEXTS = 522,
+    N_ROWS = N_TEXTS + 20 + 29 + 80
+};
 
 struct text {
     char bytes[MAX_TEXT];
@@ -88,6 +94,27 @@ static bool same_ids(const struct ids *got, const struct ids *want)
     return got->n == want->n && memcmp(got->v, want->v, got->n * sizeof *got->v) == 0;
 }
 
+/* The same prompt from its parts: the row is "<image><image><bos>" TEXT "\n". */
+static bool same_prompt(const struct tokenizer *t, const struct row *r)
+{
+    static const char head[] = "<image><image><bos>";
+    const size_t n_head = sizeof head - 1;
+    const int32_t image_token = tokenizer_n_pieces(t);
+    struct ids got;
+    int32_t *ids = NULL;
+    bool same;
+
+    assert_true(r->input.n > n_head && memcmp(r->input.bytes, head, n_head) == 0);
+    assert_int_equal(prompt_build(t, r->input.bytes + n_head, r->input.n - n_head - 1, 2, 1,
+                                  image_token, BOS, 0, &ids, &got.n),
+                     OK);
+    assert_true(got.n <= MAX_TEXT);
+    memcpy(got.v, ids, got.n * sizeof *ids);
+    same = same_ids(&got, &r->hf);
+    free(ids);
+    return same;
+}
+
 /* Returns how many of the row's checks failed, and says which. */
 static int check_row(const struct tokenizer *t, const struct row *r, int line_number)
 {
@@ -112,6 +139,8 @@ static int check_row(const struct tokenizer *t, const struct row *r, int line_nu
             print_error("row %d: special tokens are not spelled as SentencePiece does\n",
                         line_number);
     }
+    if (strcmp(r->kind, "prompt") == 0 && !same_prompt(t, r) && ++n_bad)
+        print_error("row %d: prompt_build differs from the processor\n", line_number);
     assert_int_equal(tokenizer_decode(t, r->hf.v, r->hf.n, &text, &n_text), OK);
     if ((n_text != r->decoded.n || memcmp(text, r->decoded.bytes, n_text) != 0) && ++n_bad)
         print_error("row %d (%s): decoded '%s'\n", line_number, r->kind, text);
