@@ -23,7 +23,8 @@ int comm_create_self(struct comm **out); /* [local] one rank, no library */
 /* Starts MPI (MPI_Init_thread) and takes all its ranks. timeout_s > 0 bounds every wait.
  * Refuses N singletons: when OMPI_COMM_WORLD_SIZE, PMI_SIZE, SLURM_NTASKS or the like say that
  * more ranks were started than the library sees, ERR_COMM with the fix. A plain start without a
- * launcher is a world of one rank. Sets the log's rank. Once per process. */
+ * launcher is a world of one rank. Sets the log's rank. Once per process. On failure MPI may be
+ * running already: leave by comm_abort(NULL, ...). */
 int comm_create_world(struct comm **out, double timeout_s);
 /* The ranks that give the same colour (>= 0), ordered by their rank here. It inherits the
  * deadline, and is destroyed before c. */

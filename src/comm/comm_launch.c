@@ -52,7 +52,7 @@ void comm_launch_read(struct comm_launch *out,
     int64_t step = number(get(ctx, "SLURM_STEP_ID"));
     int in_step = step >= 0 && step < SLURM_FIRST_SPECIAL_STEP;
 
-    *out = (struct comm_launch){0};
+    *out = (struct comm_launch){.in_step = in_step, .has_pmix = get(ctx, "PMIX_RANK") != NULL};
     for (size_t i = 0; i < sizeof sources / sizeof sources[0]; i++) {
         const struct source *s = &sources[i];
         int64_t rank = number(get(ctx, s->rank));
@@ -87,6 +87,19 @@ static const struct advice *advice_for(const char *library)
     while (strncmp(library, a->library, strlen(a->library)) != 0)
         a++;
     return a;
+}
+
+/* Only a warning: an old Open MPI that was built for Slurm's own PMI starts without PMIx. */
+void comm_launch_warn(const struct comm_launch *l, const char *library)
+{
+    const struct advice *a = advice_for(library);
+
+    if (l->in_step && l->n_ranks > 1 && l->rank == 0 && !l->has_pmix && a == advice_for("Open MPI"))
+        log_rank(
+            LOG_WARN, "comm",
+            "this Slurm step has no PMIx server, which %s needs to find its ranks; if MPI does "
+            "not start now, use `%s`, or %s in place of srun",
+            library, a->srun, a->mpirun);
 }
 
 int comm_launch_check(const struct comm_launch *l, int n_ranks_mpi, const char *library)

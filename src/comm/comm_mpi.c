@@ -85,37 +85,30 @@ static const char *from_environment(const void *ctx, const char *name)
     return getenv(name);
 }
 
-/* Refuses N singletons. Each is alone in its world, so ending MPI here waits for nobody. */
-static int check_launch(int size)
-{
-    struct comm_launch launch;
-    char library[COMM_LIBRARY_BYTES];
-    int rc;
-
-    comm_library(library);
-    comm_launch_read(&launch, from_environment, NULL);
-    rc = comm_launch_check(&launch, size, library);
-    if (rc != OK)
-        MPI_Finalize();
-    return rc;
-}
-
 static int library_start(void)
 {
-    int started = 0, provided = 0, rank = 0, size = 0;
+    int started = 0, provided = 0, rank = 0, size = 0, rc;
+    struct comm_launch launch;
+    char library[COMM_LIBRARY_BYTES];
 
     MPI_TRY(MPI_Initialized(&started));
     if (started)
         return FAIL(ERR_INTERNAL, "MPI is started already: one world per process");
+    comm_library(library);
+    comm_launch_read(&launch, from_environment, NULL);
+    comm_launch_warn(&launch, library);
     MPI_TRY(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
     MPI_TRY(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
     if (provided < MPI_THREAD_FUNNELED)
         return FAIL(ERR_COMM, "this MPI does not allow threads beside the one that calls it");
     MPI_TRY(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
     MPI_TRY(MPI_Comm_size(MPI_COMM_WORLD, &size));
-    TRY(check_launch(size));
-    log_set_rank(rank, size);
-    return OK;
+    rc = comm_launch_check(&launch, size, library);
+    if (rc != OK)
+        MPI_Finalize(); /* alone in its world: this waits for nobody */
+    else
+        log_set_rank(rank, size);
+    return rc;
 }
 
 int comm_create_world(struct comm **out, double timeout_s)

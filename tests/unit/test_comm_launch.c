@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../../src/comm/comm_launch.h"
 #include "comm.h"
@@ -188,6 +189,55 @@ static void test_starts(void **state)
     }
 }
 
+/* The warning goes to the log only; a pipe in place of stderr shows whether it came. */
+static int warns(const struct comm_launch *l, const char *library, const char *says)
+{
+    char text[1024] = "";
+    int fd[2], saved = dup(STDERR_FILENO);
+
+    assert_int_equal(pipe(fd), 0);
+    assert_true(write(fd[1], "|", 1) == 1); /* so that the read below never blocks */
+    dup2(fd[1], STDERR_FILENO);
+    log_init(LOG_WARN);
+    comm_launch_warn(l, library);
+    dup2(saved, STDERR_FILENO);
+    assert_true(read(fd[0], text, sizeof text - 1) > 0);
+    close(fd[0]);
+    close(fd[1]);
+    close(saved);
+    return strstr(text, says) != NULL;
+}
+
+static void test_warning_before_start(void **state)
+{
+    const struct comm_launch bare = {.n_ranks = 3, .in_step = 1};
+    const struct comm_launch second = {.n_ranks = 3, .in_step = 1, .rank = 1};
+    const struct comm_launch pmix = {.n_ranks = 3, .in_step = 1, .has_pmix = 1};
+    const struct comm_launch one = {.n_ranks = 1, .in_step = 1};
+    const struct comm_launch mpiexec = {.n_ranks = 3};
+
+    (void)state;
+    assert_true(warns(&bare, "Open MPI v4.1.4", "use `srun --mpi=pmix`"));
+    assert_false(warns(&bare, "MPICH Version: 4.0.2", "comm"));
+    assert_false(warns(&second, "Open MPI v4.1.4", "comm"));
+    assert_false(warns(&pmix, "Open MPI v4.1.4", "comm"));
+    assert_false(warns(&one, "Open MPI v4.1.4", "comm"));
+    assert_false(warns(&mpiexec, "Open MPI v4.1.4", "comm"));
+}
+
+static void test_step_and_server(void **state)
+{
+    static const struct start step = {.env = {"SLURM_STEP_ID", "0", "SLURM_NTASKS", "3"}};
+    static const struct start server = {.env = {"PMIX_RANK", "0", "SLURM_STEP_ID", "4294967291"}};
+    struct comm_launch l;
+
+    (void)state;
+    comm_launch_read(&l, get, &step);
+    assert_true(l.in_step && !l.has_pmix);
+    comm_launch_read(&l, get, &server);
+    assert_true(!l.in_step && l.has_pmix);
+}
+
 /* The library's name, without MPI being started. */
 static void test_library(void **state)
 {
@@ -205,6 +255,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_starts),
+        cmocka_unit_test(test_warning_before_start),
+        cmocka_unit_test(test_step_and_server),
         cmocka_unit_test(test_library),
     };
 
