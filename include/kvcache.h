@@ -1,8 +1,8 @@
 /* Keys and values of the decoder, in pages shared by reference count.
  *
  * One pool per replica: every page holds OPS_PAGE_TOKENS tokens of all layers for this rank's KV
- * heads. A sequence is a list of pages; forking one (beam search) shares full pages and copies the last,
- * partly filled one. Layout of a layer: see struct ops_kv. Nothing allocates after creation. */
+ * heads. A sequence is a list of pages; forking one (beam search) shares full pages and copies the
+ * last, partly filled one. Layout of a layer: struct ops_kv. Nothing allocates after creation. */
 #ifndef KVCACHE_H
 #define KVCACHE_H
 
@@ -15,9 +15,10 @@
 struct kvcache; /* the pool */
 struct kvseq;   /* one sequence, owned by the pool */
 
-/* Room for n_pages pages and max_seqs sequences of at most max_tokens tokens each. Borrowed: device. Owned: one device block. */
-int kvcache_create(struct kvcache **out, struct device *d, const struct text_config *cfg, size_t n_kv_heads_local, size_t n_pages,
-                   size_t max_seqs, size_t max_tokens);
+/* Room for n_pages pages and max_seqs sequences of at most max_tokens tokens each. Borrowed:
+ * device. Owned: one device block. */
+int kvcache_create(struct kvcache **out, struct device *d, const struct text_config *cfg,
+                   size_t n_kv_heads_local, size_t n_pages, size_t max_seqs, size_t max_tokens);
 void kvcache_destroy(struct kvcache *kv); /* NULL is fine */
 size_t kvcache_bytes(const struct kvcache *kv);
 size_t kvcache_pages_for(size_t n_tokens);
@@ -28,7 +29,8 @@ int kvcache_open(struct kvcache *kv, struct kvseq **out);
 void kvcache_close(struct kvcache *kv, struct kvseq *s); /* gives its pages back; NULL is fine */
 /* A sequence equal to s: shares full pages, copies the last partial one. */
 int kvcache_fork(struct kvcache *kv, const struct kvseq *s, struct kvseq **out);
-/* Makes room for n_tok more tokens: pages taken, length grown. ERR_NOMEM when the pool is empty, ERR_INPUT past max_tokens. */
+/* Makes room for n_tok more tokens: pages taken, length grown. ERR_NOMEM when the pool is empty,
+ * ERR_INPUT past max_tokens. */
 int kvcache_extend(struct kvcache *kv, struct kvseq *s, size_t n_tok);
 size_t kvseq_len(const struct kvseq *s);
 /* Where layer `layer` of s lies; valid until the next extend of s. */

@@ -7,7 +7,8 @@
  * Conventions. Activations are f32, row-major, dense unless a stride is given. Weights are struct
  * tensor [n_out, n_in] in F32, BF16 or F16 and are converted exactly to f32 where they are used.
  * All pointers are device memory. Calls are queued on the device's stream; ops_sync waits.
- * A function never reads and writes the same buffer unless it says so. No call allocates except ops_alloc.
+ * A function never reads and writes the same buffer unless it says so. No call allocates except
+ * ops_alloc.
  *
  * Determinism: row i of a result depends on row i of the inputs (and the weights) alone, never on
  * how many rows there are, so batch size and row tiling do not change a bit; output column j
@@ -32,7 +33,8 @@ int ops_alloc(struct device *d, size_t n_bytes, void **out); /* 64-byte aligned,
 void ops_free(struct device *d, void *p);
 int ops_upload(struct device *d, void *dst, const void *host_src, size_t n_bytes);
 int ops_download(struct device *d, void *host_dst, const void *src, size_t n_bytes);
-int ops_copy(struct device *d, void *dst, const void *src, size_t n_bytes); /* device to device, no overlap */
+/* Device to device, no overlap. */
+int ops_copy(struct device *d, void *dst, const void *src, size_t n_bytes);
 /* True when device pointers may be read and written by the host after ops_sync. */
 bool ops_is_host(const struct device *d);
 int ops_sync(struct device *d);
@@ -40,7 +42,11 @@ int ops_sync(struct device *d);
 /* A bump allocator over one device block: sizes are added up first, then taken in the same order.
  * arena_take is only bounded by what was reserved; a shortage is a bug (ASSERT). Blocks are
  * 64-byte aligned. reset gives everything back at once. */
-struct arena { struct device *d; char *base; size_t used_bytes, size_bytes; };
+struct arena {
+    struct device *d;
+    char *base;
+    size_t used_bytes, size_bytes;
+};
 int arena_init(struct arena *a, struct device *d, size_t n_bytes);
 void *arena_take(struct arena *a, size_t n_bytes);
 void arena_reset(struct arena *a);
@@ -48,55 +54,66 @@ void arena_release(struct arena *a);
 size_t arena_round(size_t n_bytes); /* what a take of n_bytes uses */
 
 /* ---- norms ---- */
-/* y = (x - mean) / sqrt(var + eps) * w + b; biased variance. x, y [n_tok, d]; w, b [d] any float type. */
-int ops_layernorm(struct device *d, float *y, const float *x, const struct tensor *w, const struct tensor *b, float eps,
-                  size_t n_tok, size_t n_cols);
+/* y = (x - mean) / sqrt(var + eps) * w + b; biased variance. x, y [n_tok, d]; w, b [d] any float
+ * type. */
+int ops_layernorm(struct device *d, float *y, const float *x, const struct tensor *w,
+                  const struct tensor *b, float eps, size_t n_tok, size_t n_cols);
 /* y = x / sqrt(mean(x^2) + eps) * (1 + w). */
-int ops_rmsnorm(struct device *d, float *y, const float *x, const struct tensor *w, float eps, size_t n_tok, size_t n_cols);
+int ops_rmsnorm(struct device *d, float *y, const float *x, const struct tensor *w, float eps,
+                size_t n_tok, size_t n_cols);
 /* Gemma 2's seam between sub-layers, fused: x += rmsnorm(f, w_post); when w_next is given,
  * y = rmsnorm(x, w_next). x is read and written; y and f may not be x. */
-int ops_postnorm_add_norm(struct device *d, float *x, const float *f, const struct tensor *w_post, float *y,
-                          const struct tensor *w_next, float eps, size_t n_tok, size_t n_cols);
+int ops_postnorm_add_norm(struct device *d, float *x, const float *f, const struct tensor *w_post,
+                          float *y, const struct tensor *w_next, float eps, size_t n_tok,
+                          size_t n_cols);
 
 /* ---- linear, column-parallel: complete dot products ---- */
 enum ops_act { OPS_ACT_NONE, OPS_ACT_GELU_TANH };
 /* y [n_tok, n_out] = act(x [n_tok, n_in] . W^T + bias); bias may be NULL. */
-int ops_linear(struct device *d, float *y, const float *x, const struct tensor *w, const struct tensor *bias, enum ops_act act,
-               size_t n_tok);
+int ops_linear(struct device *d, float *y, const float *x, const struct tensor *w,
+               const struct tensor *bias, enum ops_act act, size_t n_tok);
 /* y [n_tok, n_ff] = gelu_tanh(x . Wgate^T) * (x . Wup^T). */
-int ops_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate, const struct tensor *w_up, size_t n_tok);
+int ops_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate,
+                     const struct tensor *w_up, size_t n_tok);
 
 /* ---- linear, row-parallel: exact partial sums ----
  * The K dimension is cut into fixed chunks whose borders do not depend on the rank count. Each
  * chunk's dot product is accumulated in f32, then converted to 64-bit fixed point with
- * OPS_FIXED_BITS fractional bits (round to nearest even); chunks, and later ranks, add as integers, which is
- * associative: the sum has the same bits however K is split. A chunk's value must lie within
- * +-fixed_limit(n_chunks_global), so that no sum can leave 63 bits; one that does not (or is not finite) counts in
- * *n_out_of_range (device memory, added to) and contributes 0. */
+ * OPS_FIXED_BITS fractional bits (round to nearest even); chunks, and later ranks, add as integers,
+ * which is associative: the sum has the same bits however K is split. A chunk's value must lie
+ * within +-fixed_limit(n_chunks_global), so that no sum can leave 63 bits; one that does not (or is
+ * not finite) counts in *n_out_of_range (device memory, added to) and contributes 0. */
 enum { OPS_FIXED_BITS = 36 };
 /* acc [n_tok, n_out] = sum over this rank's chunks; x [n_tok, k_local], w [n_out, k_local], the
  * slice starts at a chunk border; the last chunk may be short. k_local 0 gives zeros. */
-int ops_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x, const struct tensor *w,
-                     size_t chunk_elems, size_t n_chunks_global, size_t n_tok);
+int ops_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,
+                     const struct tensor *w, size_t chunk_elems, size_t n_chunks_global,
+                     size_t n_tok);
 float ops_fixed_limit(size_t n_chunks_global); /* 2^(62 - OPS_FIXED_BITS) / next power of two */
-/* y = acc * 2^-OPS_FIXED_BITS (rounded once to f32) + bias (may be NULL) + residual (may be NULL, may be y). [n_tok, n_cols] */
-int ops_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias, const float *residual, size_t n_tok,
-                     size_t n_cols);
+/* y = acc * 2^-OPS_FIXED_BITS (rounded once to f32) + bias (may be NULL) + residual (may be NULL,
+ * may be y). [n_tok, n_cols] */
+int ops_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
+                     const float *residual, size_t n_tok, size_t n_cols);
 
 /* ---- vision input ----
  * pixels f32 [3, px, px] -> x [n_patches, d_model] = conv(patch, stride = patch) + bias + position.
- * w [d_model, 3, patch, patch], position [n_patches, d_model]. scratch: n_patches * 3 * patch^2 floats. */
-int ops_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w, const struct tensor *bias,
-                    const struct tensor *position, size_t image_px, size_t patch_px, float *scratch);
+ * w [d_model, 3, patch, patch], position [n_patches, d_model]. scratch: n_patches * 3 * patch^2
+ * floats. */
+int ops_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,
+                    const struct tensor *bias, const struct tensor *position, size_t image_px,
+                    size_t patch_px, float *scratch);
 
 /* ---- decoder input ----
  * For each id: rows [row0, row0 + table->dim[0]) of the embedding live here: x = scale * table[id];
- * any other id gives a row of zeros (its owner supplies it; bit patterns add as I32). ids are host memory. */
-int ops_embed(struct device *d, float *x, const int32_t *ids, const struct tensor *table, int32_t row0, float scale, size_t n_tok);
+ * any other id gives a row of zeros (its owner supplies it; bit patterns add as I32). ids are host
+ * memory. */
+int ops_embed(struct device *d, float *x, const int32_t *ids, const struct tensor *table,
+              int32_t row0, float scale, size_t n_tok);
 
 /* ---- attention ----
  * Keys and values lie in pages of OPS_PAGE_TOKENS tokens. Token t, kv head g, of one layer is at
- *   base + page[t / OPS_PAGE_TOKENS] * page_stride + g * head_stride + (t % OPS_PAGE_TOKENS) * d_head
+ *   base + page[t / OPS_PAGE_TOKENS] * page_stride + g * head_stride
+ *        + (t % OPS_PAGE_TOKENS) * d_head
  * (in floats); page NULL means the identity. */
 enum { OPS_PAGE_TOKENS = 64, OPS_MAX_D_HEAD = 512 };
 struct ops_kv {
@@ -104,12 +121,13 @@ struct ops_kv {
     const int32_t *page; /* host memory */
     size_t page_stride, head_stride;
 };
-/* Rotates q [n_tok, n_heads, d_head] in place and k, and stores k and v [n_tok, n_kv, d_head] into kv at
- * token positions pos0 .. pos0 + n_tok (0-based; the angle uses position + 1, as transformers counts).
- * Half-split pairs: (j, j + d/2). theta <= 0: no rotation (SigLIP). n_heads and n_kv_heads may be 0.
- * d_head <= OPS_MAX_D_HEAD here and in ops_attention. */
-int ops_rope_store(struct device *d, float *q, const float *k, const float *v, const struct ops_kv *kv, size_t pos0, float theta,
-                   size_t n_tok, size_t n_heads, size_t n_kv_heads, size_t d_head);
+/* Rotates q [n_tok, n_heads, d_head] in place and k, and stores k and v [n_tok, n_kv, d_head] into
+ * kv at token positions pos0 .. pos0 + n_tok (0-based; the angle uses position + 1, as transformers
+ * counts). Half-split pairs: (j, j + d/2). theta <= 0: no rotation (SigLIP). n_heads and n_kv_heads
+ * may be 0. d_head <= OPS_MAX_D_HEAD here and in ops_attention. */
+int ops_rope_store(struct device *d, float *q, const float *k, const float *v,
+                   const struct ops_kv *kv, size_t pos0, float theta, size_t n_tok, size_t n_heads,
+                   size_t n_kv_heads, size_t d_head);
 
 struct ops_attention {
     size_t n_tok, pos0;        /* queries are tokens pos0 .. pos0 + n_tok */
@@ -117,29 +135,34 @@ struct ops_attention {
     const int32_t *kv_of_head; /* [n_heads] local kv head of each local query head; host memory */
     size_t d_head;
     size_t n_prefix; /* tokens below it see all tokens below it */
-    size_t window;   /* a token at or above n_prefix sees at most this many, itself included; 0: no window */
+    size_t window;   /* tokens one at or above n_prefix sees, itself included; 0: no window */
     float scale;
     float softcap; /* 0: off; applied before the mask */
 };
-/* out [n_tok, n_heads, d_head] = softmax(cap(scale * q.k)) . v with a running softmax over blocks of
- * OPS_PAGE_TOKENS keys (block borders at multiples of it, whatever the query), so no row of scores is ever whole.
- * Query t sees key s iff (t < n_prefix ? s < n_prefix : s <= t && (window == 0 || s > t - window)). */
-int ops_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv, const struct ops_attention *a);
+/* out [n_tok, n_heads, d_head] = softmax(cap(scale * q.k)) . v with a running softmax over blocks
+ * of OPS_PAGE_TOKENS keys (block borders at multiples of it, whatever the query), so no row of
+ * scores is ever whole. Query t sees key s iff
+ *   t < n_prefix ? s < n_prefix : s <= t && (window == 0 || s > t - window). */
+int ops_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
+                  const struct ops_attention *a);
 
 /* ---- logits ---- */
 /* x = cap * tanh(x / cap) in place; cap 0: nothing. */
 int ops_softcap(struct device *d, float *x, float cap, size_t n);
-/* The n_best largest of logits [n] in falling order (ties: lower index first): values and indices + id0, host memory. n_best <= n.
- * A NaN sorts before every number, so that the caller sees it. */
-int ops_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best, float *value, int32_t *id);
-/* *sum += sum over i of round(exp(logits[i] - max) * 2^40) as an integer: exact and associative over a split
- * vocabulary of up to 2^22 entries. No logit may be above max or NaN. *sum is host memory. */
+/* The n_best largest of logits [n] in falling order (ties: lower index first): values and indices +
+ * id0, host memory. n_best <= n. A NaN sorts before every number, so that the caller sees it. */
+int ops_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
+             float *value, int32_t *id);
+/* *sum += sum over i of round(exp(logits[i] - max) * 2^40) as an integer: exact and associative
+ * over a split vocabulary of up to 2^22 entries. No logit may be above max or NaN. *sum is host
+ * memory. */
 enum { OPS_EXP_BITS = 40 };
 int ops_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max, int64_t *sum);
 
 /* ---- observers ---- */
-/* Shows rows (device memory) to a tap as host memory; waits for the stream. tap NULL: nothing. May allocate:
- * a tap is for dumps and tests, not for serving. */
-int ops_show(struct device *d, const struct tap *tap, enum tap_point point, int layer, const float *rows, size_t n_rows, size_t n_cols);
+/* Shows rows (device memory) to a tap as host memory; waits for the stream. tap NULL: nothing. May
+ * allocate: a tap is for dumps and tests, not for serving. */
+int ops_show(struct device *d, const struct tap *tap, enum tap_point point, int layer,
+             const float *rows, size_t n_rows, size_t n_cols);
 
 #endif

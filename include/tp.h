@@ -2,9 +2,10 @@
  *
  * This is the only room where math meets comm. The plan is a pure function of the configuration
  * and the rank count. Decoder attention is split by query head (a KV head is held by every rank
- * that has one of its query heads), SigLIP attention by head, feed-forward layers in grains, embedding and logits by
- * vocabulary row. Row-parallel products sum over fixed K-chunks (one head; one grain) in 64-bit fixed
- * point, so the result has the same bits on every rank count (see ops.h, "row-parallel"). */
+ * that has one of its query heads), SigLIP attention by head, feed-forward layers in grains,
+ * embedding and logits by vocabulary row. Row-parallel products sum over fixed K-chunks (one head;
+ * one grain) in 64-bit fixed point, so the result has the same bits on every rank count (see ops.h,
+ * "row-parallel"). */
 #ifndef TP_H
 #define TP_H
 
@@ -15,14 +16,17 @@
 #include "config.h"
 #include "ops.h"
 
-struct tp_range { size_t begin, end; }; /* [begin, end) */
+/* [begin, end) */
+struct tp_range {
+    size_t begin, end;
+};
 
 struct tp_plan {
     int n_ranks, rank;
-    struct tp_range heads;        /* decoder query heads */
-    struct tp_range kv_heads;     /* those its query heads use */
-    struct tp_range ff;           /* columns of the decoder's feed-forward layer */
-    size_t ff_grain;              /* its K-chunk */
+    struct tp_range heads;    /* decoder query heads */
+    struct tp_range kv_heads; /* those its query heads use */
+    struct tp_range ff;       /* columns of the decoder's feed-forward layer */
+    size_t ff_grain;          /* its K-chunk */
     size_t n_vocab;
     struct tp_range vocab;        /* rows of embedding and logits */
     struct tp_range vision_heads; /* may be empty */
@@ -32,13 +36,16 @@ struct tp_plan {
 
 /* ERR_USAGE unless 1 <= n_ranks <= query heads; the message lists what works. */
 int tp_plan_make(struct tp_plan *out, const struct model_config *cfg, int n_ranks, int rank);
-/* The largest power of two <= 256 that leaves at least 4 grains per query head (1 for tiny layers). */
+/* The largest power of two <= 256 that leaves at least 4 grains per query head (1 for tiny layers).
+ * */
 size_t tp_grain(size_t n_ff, size_t n_heads);
 
 /* Scratch and counters of one group. Borrowed: device, comm and plan outlive it. */
 struct tp;
-/* max_row_elems: the largest n_tok * n_out of any tp_row_linear, at least d_model; sizes the fixed-point buffer. */
-int tp_create(struct tp **out, struct device *d, struct comm *c, const struct tp_plan *plan, size_t max_row_elems);
+/* max_row_elems: the largest n_tok * n_out of any tp_row_linear, at least d_model; sizes the
+ * fixed-point buffer. */
+int tp_create(struct tp **out, struct device *d, struct comm *c, const struct tp_plan *plan,
+              size_t max_row_elems);
 void tp_destroy(struct tp *t);
 size_t tp_buffer_bytes(const struct tp *t);
 const struct tp_plan *tp_plan_of(const struct tp *t);
@@ -46,19 +53,23 @@ struct device *tp_device(const struct tp *t);
 struct comm *tp_comm(const struct tp *t);
 
 /* y [n_tok, n_out] = sum over ranks of x_local . w_local^T, exactly, + bias (once) + residual.
- * n_chunks_global: K-chunks of the whole layer. ERR_RANGE on every rank when any chunk left the range; `what` names
- * the layer in the message. Collective. w->dim[0] = n_out on every rank, also where k_local is 0. */
-int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct tensor *w_local, size_t chunk_elems, size_t n_chunks_global,
-                  const struct tensor *bias, const float *residual, size_t n_tok, const char *what);
+ * n_chunks_global: K-chunks of the whole layer. ERR_RANGE on every rank when any chunk left the
+ * range; `what` names the layer in the message. Collective. w->dim[0] = n_out on every rank, also
+ * where k_local is 0. */
+int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct tensor *w_local,
+                  size_t chunk_elems, size_t n_chunks_global, const struct tensor *bias,
+                  const float *residual, size_t n_tok, const char *what);
 /* x [n_tok, d_model] = scale * embedding rows of ids (any owner). Collective. */
-int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *table_local, float scale, size_t n_tok);
+int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *table_local,
+             float scale, size_t n_tok);
 
 /* Over logits split by vocabulary (local part [vocab.end - vocab.begin] on each rank): */
-/* n_best largest of all, ties to the lower id; the same arrays on every rank. n_best <= TP_MAX_BEST and <= n_vocab.
- * A NaN sorts before every number. */
+/* n_best largest of all, ties to the lower id; the same arrays on every rank. n_best <= TP_MAX_BEST
+ * and <= n_vocab. A NaN sorts before every number. */
 enum { TP_MAX_BEST = 256 };
 int tp_topn(struct tp *t, const float *logits_local, size_t n_best, float *value, int32_t *id);
-/* log of the sum of exp over the whole vocabulary, exact over the split. max: the largest logit (from tp_topn). */
+/* log of the sum of exp over the whole vocabulary, exact over the split. max: the largest logit
+ * (from tp_topn). */
 int tp_log_sum_exp(struct tp *t, const float *logits_local, float max, double *out);
 /* The complete row [n_vocab] on every rank, host memory. */
 int tp_gather_logits(struct tp *t, const float *logits_local, float *out);

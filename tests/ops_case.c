@@ -81,9 +81,9 @@ static int sees(const struct ops_attention *a, size_t t, size_t s)
     return s <= t && (a->window == 0 || s + a->window > t);
 }
 
-/* A score is off by (d + 2) eps sum |q k| scale from its dot product and, capped, by 8 eps of itself; a
- * probability by twice the worst of that, relatively, and by the roundings of exp (4) and of the
- * sum (one per key). out is a mean of values with such weights. */
+/* A score is off by (d + 2) eps sum |q k| scale from its dot product and, capped, by 8 eps of
+ * itself; a probability by twice the worst of that, relatively, and by the roundings of exp (4) and
+ * of the sum (one per key). out is a mean of values with such weights. */
 static void attention_row(double *out, double *bound, const float *q, const float *k,
                           const float *v, size_t n_kv, size_t t, const struct ops_attention *a)
 {

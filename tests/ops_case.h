@@ -24,8 +24,8 @@ void case_free(struct case_tensor *t);
 /* Half the distance of neighbouring f32 at 1: the largest relative error of one operation. */
 #define CASE_EPS 0x1p-24
 
-/* y[t][j] = x[t] . w[j] + bias[j] (bias may be NULL); bound: (n_in + 2) eps sum |x w|, which holds for
- * any order of an f32 sum. */
+/* y[t][j] = x[t] . w[j] + bias[j] (bias may be NULL); bound: (n_in + 2) eps sum |x w|, which holds
+ * for any order of an f32 sum. */
 void case_linear(double *y, double *bound, const float *x, const float *w, const float *bias,
                  size_t n_tok, size_t n_out, size_t n_in);
 double case_gelu_tanh(double x);
@@ -34,8 +34,8 @@ double case_gelu_tanh(double x);
 void case_attention(double *out, double *bound, const float *q, const float *k, const float *v,
                     size_t n_kv, const struct ops_attention *a);
 
-/* Keys and values in pages: kv for ops, filled from plain arrays, page numbers permuted. Unused slots hold NaN.
- * Host memory. */
+/* Keys and values in pages: kv for ops, filled from plain arrays, page numbers permuted. Unused
+ * slots hold NaN. Host memory. */
 struct case_pages {
     struct ops_kv kv;
     int32_t *page;

@@ -60,7 +60,8 @@ static int make_tables(struct kvcache *kv)
     kv->free_page = calloc(kv->n_pages ? kv->n_pages : 1, sizeof *kv->free_page);
     kv->refs = calloc(kv->n_pages ? kv->n_pages : 1, sizeof *kv->refs);
     if (!kv->tables || !kv->seqs || !kv->free_page || !kv->refs)
-        return FAIL(ERR_NOMEM, "page tables of %zu pages and %zu sequences", kv->n_pages, kv->max_seqs);
+        return FAIL(ERR_NOMEM, "page tables of %zu pages and %zu sequences", kv->n_pages,
+                    kv->max_seqs);
     for (size_t i = 0; i < kv->max_seqs; i++)
         kv->seqs[i].page = kv->tables + i * n;
     for (size_t i = 0; i < kv->n_pages; i++) /* the lowest page is taken first */
@@ -69,8 +70,8 @@ static int make_tables(struct kvcache *kv)
     return OK;
 }
 
-int kvcache_create(struct kvcache **out, struct device *d, const struct text_config *cfg, size_t n_kv_heads_local, size_t n_pages,
-                   size_t max_seqs, size_t max_tokens)
+int kvcache_create(struct kvcache **out, struct device *d, const struct text_config *cfg,
+                   size_t n_kv_heads_local, size_t n_pages, size_t max_seqs, size_t max_tokens)
 {
     struct kvcache *kv = calloc(1, sizeof *kv);
     void *base = NULL;
@@ -80,10 +81,12 @@ int kvcache_create(struct kvcache **out, struct device *d, const struct text_con
     if (!kv)
         return FAIL(ERR_NOMEM, "key/value pool");
     ASSERT(n_pages <= INT32_MAX);
-    *kv = (struct kvcache){.device = d, .n_pages = n_pages, .max_seqs = max_seqs, .max_tokens = max_tokens};
+    *kv = (struct kvcache){
+        .device = d, .n_pages = n_pages, .max_seqs = max_seqs, .max_tokens = max_tokens};
     TRY_GOTO(size_page(kv, cfg, n_kv_heads_local), destroy_kv);
     TRY_GOTO(make_tables(kv), destroy_kv);
-    TRY_GOTO(size_mul(&n_bytes, kv->page_elems, n_pages * sizeof *kv->base, "key/value pool"), destroy_kv);
+    TRY_GOTO(size_mul(&n_bytes, kv->page_elems, n_pages * sizeof *kv->base, "key/value pool"),
+             destroy_kv);
     TRY_GOTO(ops_alloc(d, n_bytes, &base), destroy_kv);
     kv->base = base;
     *out = kv;
@@ -176,7 +179,8 @@ int kvcache_fork(struct kvcache *kv, const struct kvseq *s, struct kvseq **out)
     if (is_partial) {
         const int32_t page = take_page(kv);
         const int rc = ops_copy(kv->device, kv->base + (size_t)page * kv->page_elems,
-                                kv->base + (size_t)s->page[n_full] * kv->page_elems, kv->page_elems * sizeof *kv->base);
+                                kv->base + (size_t)s->page[n_full] * kv->page_elems,
+                                kv->page_elems * sizeof *kv->base);
 
         y->page[n_full] = page;
         y->n_tok = s->n_tok;
@@ -196,10 +200,12 @@ int kvcache_extend(struct kvcache *kv, struct kvseq *s, size_t n_tok)
 
     ASSERT(s->is_open);
     if (n_tok > kv->max_tokens - s->n_tok)
-        return FAIL(ERR_INPUT, "%zu tokens after %zu do not fit a sequence of %zu", n_tok, s->n_tok, kv->max_tokens);
+        return FAIL(ERR_INPUT, "%zu tokens after %zu do not fit a sequence of %zu", n_tok, s->n_tok,
+                    kv->max_tokens);
     n_want = kvcache_pages_for(s->n_tok + n_tok);
     if (n_want - n_have > kv->n_free)
-        return FAIL(ERR_NOMEM, "%zu key/value pages wanted, %zu of %zu free", n_want - n_have, kv->n_free, kv->n_pages);
+        return FAIL(ERR_NOMEM, "%zu key/value pages wanted, %zu of %zu free", n_want - n_have,
+                    kv->n_free, kv->n_pages);
     for (size_t i = n_have; i < n_want; i++)
         s->page[i] = take_page(kv);
     s->n_tok += n_tok;

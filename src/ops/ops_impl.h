@@ -2,7 +2,8 @@
  *
  * Entries mirror the ops_* functions of ops.h, which have checked the arguments: shapes fit, types
  * are float where they must be, and no entry is called with nothing to do (n_tok or n_cols 0).
- * Entries queue on `stream`; those that fill host memory (topn, sum_exp_fixed, download) wait for it. */
+ * Entries queue on `stream`; those that fill host memory (topn, sum_exp_fixed, download) wait for
+ * it. */
 #ifndef OPS_IMPL_H
 #define OPS_IMPL_H
 

@@ -7,8 +7,8 @@
 #include "sizes.h"
 #include "status.h"
 
-int ops_show(struct device *d, const struct tap *tap, enum tap_point point, int layer, const float *rows,
-             size_t n_rows, size_t n_cols)
+int ops_show(struct device *d, const struct tap *tap, enum tap_point point, int layer,
+             const float *rows, size_t n_rows, size_t n_cols)
 {
     size_t n_bytes;
     float *copy;

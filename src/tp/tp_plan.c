@@ -1,8 +1,8 @@
 /* Who holds what: a pure function of the configuration and the rank count.
  *
  * Everything is cut the same way: n things over p ranks, rank r has [r n / p, (r + 1) n / p), so
- * shares differ by one at most and no two ranks disagree on a border. Things are query heads, SigLIP
- * heads, grains of the feed-forward layers, and blocks of vocabulary rows.
+ * shares differ by one at most and no two ranks disagree on a border. Things are query heads,
+ * SigLIP heads, grains of the feed-forward layers, and blocks of vocabulary rows.
  *
  * The grain is the K-chunk of the exact sums, so it may depend on the configuration only, never on
  * the rank count: with 4 grains per query head even in the largest allowed group the largest share

@@ -1,10 +1,11 @@
 // RANKS: 1
 /* The exact bits of ops/ref, which no CPU, compiler or vector width may change.
  *
- * First against scalar code written from the rules of src/ops/ref/lanes.h (sixteen partial sums, then
- * the tree 8, 4, 2, 1), which this file's compiler has no reason to vectorise the same way. Then
- * against a recorded digest of a run through every operation: it was the same for gcc and clang, -O0 to
- * -O3, with and without AVX2 and AVX-512, and has to stay so; a change of the rules changes it. */
+ * First against scalar code written from the rules of src/ops/ref/lanes.h (sixteen partial sums,
+ * then the tree 8, 4, 2, 1), which this file's compiler has no reason to vectorise the same way.
+ * Then against a recorded digest of a run through every operation: it was the same for gcc and
+ * clang, -O0 to -O3, with and without AVX2 and AVX-512, and has to stay so; a change of the rules
+ * changes it. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -1,9 +1,9 @@
 // RANKS: 1
 /* Device memory, the arena, and the promise that nothing allocates after creation.
  *
- * Allocations are seen in what the C library says is in use and in its free lists: mallinfo2 is exact
- * to the byte for one thread. Under AddressSanitizer its counters stand still, and the last test
- * only runs the code. */
+ * Allocations are seen in what the C library says is in use and in its free lists: mallinfo2 is
+ * exact to the byte for one thread. Under AddressSanitizer its counters stand still, and the last
+ * test only runs the code. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

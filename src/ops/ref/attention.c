@@ -8,8 +8,8 @@
  * the interval": such keys get p = 0 and their values, which may be anything, are not read.
  *
  * Blocks start at multiples of 64 tokens and each is one page. Queries are worked on in tiles, but
- * share nothing except the conversion of the keys: a block that a query does not see leaves its m, l and
- * o alone. The bits of a row therefore depend on that query and the keys it sees alone. */
+ * share nothing except the conversion of the keys: a block that a query does not see leaves its m,
+ * l and o alone. The bits of a row therefore depend on that query and the keys it sees alone. */
 #include "ref_impl.h"
 
 #include <math.h>
@@ -53,7 +53,8 @@ static struct interval in_block(struct interval keys, size_t first)
     return (struct interval){begin, end < OPS_PAGE_TOKENS ? end : OPS_PAGE_TOKENS};
 }
 
-/* score[t][s] = q_t . k_s for the whole block; keys outside an interval give numbers nobody uses. */
+/* score[t][s] = q_t . k_s for the whole block; keys outside an interval give numbers nobody uses.
+ * */
 static void block_scores(struct tile *tile, const struct dot_x *q, const float *k, size_t n_keys,
                          size_t d_head)
 {
@@ -95,7 +96,8 @@ LANES_CLONES static float block_softmax(float s[OPS_PAGE_TOKENS], struct interva
     return lanes_sum(lane);
 }
 
-/* out[0 .. width) = factor * out + sum over keys of p * v, width a constant where this is inlined. */
+/* out[0 .. width) = factor * out + sum over keys of p * v, width a constant where this is inlined.
+ * */
 LANES_INLINE void add_values_slice(float *restrict out, const float *restrict v, size_t stride,
                                    const float *restrict p, struct interval seen, float factor,
                                    size_t width)

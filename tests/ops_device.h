@@ -1,0 +1,27 @@
+/* Device tables under test: the list of them, and data that goes there and back.
+ *
+ * The helpers fail the running cmocka test when an operation fails. */
+#ifndef OPS_DEVICE_H
+#define OPS_DEVICE_H
+
+#include <stddef.h>
+
+#include "ops.h"
+
+struct CMUnitTest;
+
+/* Runs the tests once for every table of this build, *state being its device; the number of
+ * failures, for main. */
+int case_run_tables(const struct CMUnitTest *tests, size_t n_tests);
+
+void *case_put(struct device *d, const void *host, size_t n_bytes);
+void *case_room(struct device *d, size_t n_bytes);
+void case_get(struct device *d, void *host, const void *dev, size_t n_bytes);
+/* A copy of the view whose data is device memory; free .data. */
+struct tensor case_put_tensor(struct device *d, const struct tensor *t);
+
+/* New host memory with case_fill's values. */
+float *case_filled(size_t n, uint64_t seed, float scale);
+void case_assert_within(const float *y, const double *want, const double *bound, size_t n);
+
+#endif
