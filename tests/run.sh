@@ -57,6 +57,9 @@ if [[ $list = no ]] && mpirun --version 2>/dev/null | grep -q 'Open MPI'; then
 fi
 if [[ $VARIANT = asan ]]; then
     set_env LSAN_OPTIONS "suppressions=$PWD/tests/lsan.supp:print_suppressions=0:fast_unwind_on_malloc=0"
+    # A finding ends a process by a signal, as a crash would: helper processes are judged by that.
+    set_env ASAN_OPTIONS abort_on_error=1
+    set_env UBSAN_OPTIONS abort_on_error=1:print_stacktrace=1
     TIMEOUT=$((TIMEOUT * 3))
 fi
 export MPIRUN
