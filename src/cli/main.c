@@ -1,0 +1,145 @@
+/* The program: answers what needs no ranks, starts them otherwise, and turns codes into exit status.
+ *
+ * The order matters. Options are read before MPI, so --help works on a login node; the image
+ * helper is forked before MPI, since a process that MPI has touched should not be; ranks compare
+ * build and options before anything else crosses between them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "identity.h"
+#include "status.h"
+
+static void abort_job(void)
+{
+    comm_abort(NULL, status_exit_code(ERR_INTERNAL));
+}
+
+/* Started N times by mpirun, one copy answers. Nothing is printed by the others. */
+static bool is_first_copy(void)
+{
+    static const char *const rank_variables[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK",
+                                                 "MV2_COMM_WORLD_RANK", "SLURM_PROCID"};
+
+    for (size_t i = 0; i < sizeof rank_variables / sizeof rank_variables[0]; i++) {
+        const char *rank = getenv(rank_variables[i]);
+
+        if (rank)
+            return strcmp(rank, "0") == 0;
+    }
+    return true;
+}
+
+static int finish_output(int rc)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        rc = FAIL(ERR_IO, "the output could not be written: %m");
+    return status_exit_code(rc);
+}
+
+/* Help, version, configuration in effect, info: no ranks. False: the command needs them. */
+static bool answer_alone(const struct options *o, int *exit_status)
+{
+    bool speaks = is_first_copy();
+    int rc = OK;
+
+    if (!o->help && !o->version && o->rc != OK && o->command != COMMAND_INFO &&
+        o->command != COMMAND_NONE)
+        return false;
+    if (o->help || o->version) {
+        if (speaks && o->help)
+            options_print_help(stdout, o->command);
+        else if (speaks)
+            cmd_version(o, stdout);
+    } else if (o->rc != OK) {
+        rc = speaks ? FAIL(o->rc, "%s", o->error) : o->rc;
+    } else if (o->print_config) {
+        if (speaks)
+            options_print_config(stdout, o);
+    } else if (o->command == COMMAND_INFO) {
+        rc = speaks ? cmd_info(o, stdout) : OK;
+    } else {
+        return false;
+    }
+    *exit_status = finish_output(rc);
+    return true;
+}
+
+static int check_same_start(struct comm *c, const struct options *o)
+{
+    static const char *const what[] = {"build", "options"};
+    struct digest d[2] = {identity_of_build()};
+    int rc = options_digest(o, &d[1]); /* without memory: an empty digest, which differs */
+
+    rc = rc == OK ? comm_check_same(c, what, d, 2) : comm_agree(c, rc);
+    if (rc == ERR_MISMATCH && o->rc != OK && comm_rank(c) != 0)
+        log_rank(LOG_ERROR, "cli", "this rank: %s", o->error);
+    return rc;
+}
+
+/* What was wrong before ranks were known is told now: options by rank 0, a missing helper by its own log. */
+static int check_start(struct comm *c, const struct options *o, const struct image_helper *helper)
+{
+    TRY(check_same_start(c, o));
+    if (o->rc != OK)
+        return comm_rank(c) == 0 ? FAIL(o->rc, "%s", o->error) : o->rc;
+    return comm_agree(c, comm_rank(c) == 0 && !helper ? ERR_INTERNAL : OK);
+}
+
+static int run_command(const struct options *o, struct comm *c, struct image_helper *helper,
+                       size_t *n_failed)
+{
+    TRY(check_start(c, o, helper));
+    if (o->command == COMMAND_DUMP)
+        return cmd_dump(o, c, helper);
+    return cmd_run(o, c, helper, n_failed);
+}
+
+/* The helper serves rank 0 only, but ranks are not known when it is forked. */
+static struct image_helper *start_helper(const struct options *o)
+{
+    struct image_limits limits = image_limits_default();
+    struct image_helper *helper = NULL;
+
+    limits.max_pixels = (size_t)o->max_pixels;
+    if (o->rc == OK)
+        image_helper_start(&helper, &limits);
+    return helper;
+}
+
+static int on_ranks(const struct options *o)
+{
+    struct image_helper *helper = start_helper(o);
+    struct comm *c = NULL;
+    size_t n_failed = 0;
+    int rc = comm_create_world(&c, o->comm_timeout_s);
+    if (rc != OK) {
+        image_helper_stop(helper);
+        return status_exit_code(rc);
+    }
+    log_set_abort(abort_job);
+    if (comm_rank(c) != 0) {
+        image_helper_stop(helper);
+        helper = NULL;
+    }
+    rc = run_command(o, c, helper, &n_failed);
+    image_helper_stop(helper);
+    if (rc == ERR_COMM || rc == ERR_TIMEOUT)
+        comm_abort(c, status_exit_code(rc));
+    comm_destroy(c);
+    return rc == OK && n_failed > 0 ? 1 : status_exit_code(rc);
+}
+
+int main(int argc, char **argv)
+{
+    struct options o;
+    int exit_status;
+
+    log_init(LOG_INFO);
+    options_parse(&o, argc, argv);
+    log_init((enum log_level)o.log_level);
+    if (!answer_alone(&o, &exit_status))
+        exit_status = on_ranks(&o);
+    options_release(&o);
+    return exit_status;
+}

@@ -1,0 +1,83 @@
+/* The command line: one table of options for all commands.
+ *
+ * A row of the table (options_table.c) gives an option's key, type, place, default, range, help
+ * and commands; parsing, --help, --print-config, the digest that ranks compare and the checks of ranges all
+ * come from it. Values come from the defaults, then from --config FILE, then from the command
+ * line. `-` and `_` in keys are the same.
+ *
+ * Parsing never fails: what is wrong is kept in `error` and told once, by rank 0, when ranks are
+ * known. --help, --version and --print-config can be answered before that. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "digest.h"
+
+/* Bits, as an option belongs to several. */
+enum command { COMMAND_NONE = 1, COMMAND_RUN = 2, COMMAND_DUMP = 4, COMMAND_INFO = 8 };
+
+enum { OPTIONS_MAX_ROWS = 64, OPTIONS_ERROR_BYTES = 600 };
+
+struct text_list {
+    char **item; /* owned */
+    size_t n, cap;
+};
+
+enum option_embed_scale { EMBED_SCALE_AUTO, EMBED_SCALE_F32, EMBED_SCALE_BF16, EMBED_SCALE_F16 };
+
+struct options {
+    enum command command;
+    int rc; /* ERR_USAGE or ERR_NOMEM when error says something */
+    char error[OPTIONS_ERROR_BYTES];
+    uint8_t origin[OPTIONS_MAX_ROWS]; /* of each row's value: enum option_origin */
+
+    bool help, version, print_config;
+    char *config;
+
+    /* model */
+    char *model, *tokenizer;
+    int window;          /* enum decoder_window */
+    double attn_softcap; /* < 0: as config.json says; 0: off */
+    double logit_softcap;
+    int embed_scale; /* enum option_embed_scale */
+
+    /* images and prompts */
+    struct text_list prompts, images;
+    char *list, *images_dir;
+    bool together, parse_special;
+    int exif;   /* enum image_exif */
+    int passes; /* enum image_pass_order */
+    int max_pixels;
+
+    /* generation */
+    int max_new_tokens, beams, top_k;
+    double length_penalty, temperature, top_p;
+    uint64_t seed;
+    bool ignore_eos;
+
+    /* dump */
+    char *cases, *out, *force;
+    int steps;
+
+    /* program */
+    bool json;
+    double comm_timeout_s;
+    int log_level; /* enum log_level */
+};
+
+/* Reads argv[1..]; o is to be released in any case. */
+void options_parse(struct options *o, int argc, char *const *argv);
+void options_release(struct options *o);
+
+/* Help of o's command (COMMAND_NONE: of the program), and all values that apply to it in the form that
+ * --config reads. */
+void options_print_help(FILE *f, enum command c);
+void options_print_config(FILE *f, const struct options *o);
+/* Identity of command, values and error. ERR_NOMEM. */
+int options_digest(const struct options *o, struct digest *out);
+
+#endif

@@ -1,0 +1,194 @@
+/* The table of options and the table of commands.
+ *
+ * The order of rows is the order of the help. Words of a CHOICE stand in the order of the enum
+ * they become: window as enum decoder_window, exif as enum image_exif, passes as enum
+ * image_pass_order, log-level as enum log_level, embed-scale as enum option_embed_scale. */
+#include "options.h"
+
+#include <string.h>
+
+#include "options_impl.h"
+
+enum {
+    ANY = COMMAND_NONE | COMMAND_RUN | COMMAND_DUMP | COMMAND_INFO,
+    ALL = COMMAND_RUN | COMMAND_DUMP | COMMAND_INFO,
+    RANKS = COMMAND_RUN | COMMAND_DUMP, /* commands that start MPI and load a model */
+    RUN = COMMAND_RUN,
+    DUMP = COMMAND_DUMP,
+};
+
+#define AT(member) offsetof(struct options, member)
+
+const struct option_row option_rows[] = {
+    /* model */
+    {"model", 'm', OPTION_TEXT, AT(model), NULL, 0, 0, NULL, "DIR", ALL,
+     "checkpoint folder, or synthetic:3b-224?seed=1 for random weights"},
+    {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), NULL, 0, 0, NULL, "DIR", RANKS,
+     "folder of tokenizer.model, if it is not the model's"},
+    {"window", 0, OPTION_CHOICE, AT(window), "none", 0, 0, "none|hf", NULL, RANKS,
+     "sliding window while decoding: none as trained, hf as transformers does"},
+    {"attn-softcap", 0, OPTION_REAL, AT(attn_softcap), "config", 0, 1e6, "config", "X", RANKS,
+     "soft-cap of attention scores instead of the checkpoint's; 0 is off"},
+    {"logit-softcap", 0, OPTION_REAL, AT(logit_softcap), "config", 0, 1e6, "config", "X", RANKS,
+     "soft-cap of logits instead of the checkpoint's; 0 is off"},
+    {"embed-scale", 0, OPTION_CHOICE, AT(embed_scale), "auto", 0, 0, "auto|f32|bf16|f16", NULL,
+     RANKS, "type to which the scale of text embeddings is rounded; auto is the checkpoint's"},
+    /* images and prompts */
+    {"prompt", 'p', OPTION_LIST, AT(prompts), NULL, 0, 0, NULL, "TEXT", RUN,
+     "what to ask of each image; may be repeated"},
+    {"image", 0, OPTION_LIST, AT(images), NULL, 0, 0, NULL, "FILE", RUN,
+     "an image, like the arguments without a key; may be repeated"},
+    {"list", 0, OPTION_TEXT, AT(list), NULL, 0, 0, NULL, "FILE.tsv", RUN,
+     "lines of image<TAB>prompt instead of IMAGE and --prompt"},
+    {"images", 0, OPTION_TEXT, AT(images_dir), NULL, 0, 0, NULL, "DIR", RANKS,
+     "folder of the images named in --list (default: the list's own) or --cases"},
+    {"together", 0, OPTION_FLAG, AT(together), "false", 0, 0, NULL, NULL, RUN,
+     "all images in one prompt, where <image> in the text stands or in front"},
+    {"parse-special", 0, OPTION_FLAG, AT(parse_special), "false", 0, 0, NULL, NULL, RANKS,
+     "<bos>, <eos> and the like in prompts become those tokens, as in transformers"},
+    {"exif", 0, OPTION_CHOICE, AT(exif), "apply", 0, 0, "apply|ignore", NULL, RANKS,
+     "the orientation that a camera noted"},
+    {"passes", 0, OPTION_CHOICE, AT(passes), "pillow13", 0, 0, "pillow13|horizontal-first", NULL,
+     RANKS, "order of the resize's two passes: as Pillow 13, or as Pillow up to 12"},
+    {"max-pixels", 0, OPTION_INT, AT(max_pixels), "134217728", 1, 2147483647, NULL, "N", RANKS,
+     "larger images are refused"},
+    /* generation */
+    {"max-new-tokens", 'n', OPTION_INT, AT(max_new_tokens), "64", 1, 8192, NULL, "N", RUN,
+     "longest answer"},
+    {"beams", 0, OPTION_INT, AT(beams), "1", 1, 16, NULL, "N", RUN,
+     "beams of a beam search; 1 is none"},
+    {"length-penalty", 0, OPTION_REAL, AT(length_penalty), "1", -10, 10, NULL, "X", RUN,
+     "beams: score = log-probability / length^X"},
+    {"temperature", 0, OPTION_REAL, AT(temperature), "0", 0, 100, NULL, "X", RUN,
+     "above 0 draws the tokens by chance; 0 takes the likeliest"},
+    {"top-k", 0, OPTION_INT, AT(top_k), "0", 0, 1048576, NULL, "N", RUN,
+     "drawing: among the N likeliest; 0 is all"},
+    {"top-p", 0, OPTION_REAL, AT(top_p), "1", 1e-6, 1, NULL, "X", RUN,
+     "drawing: among the likeliest that make up this probability"},
+    {"seed", 0, OPTION_SEED, AT(seed), "0", 0, 0, NULL, "N", RUN,
+     "drawing: the same seed gives the same answers"},
+    {"ignore-eos", 0, OPTION_FLAG, AT(ignore_eos), "false", 0, 0, NULL, NULL, RUN,
+     "go on to --max-new-tokens whatever the model says"},
+    /* dump */
+    {"cases", 0, OPTION_TEXT, AT(cases), NULL, 0, 0, NULL, "FILE.json", DUMP, "what to run"},
+    {"out", 'o', OPTION_TEXT, AT(out), NULL, 0, 0, NULL, "FILE.h5", DUMP, "where the arrays go"},
+    {"force", 0, OPTION_TEXT, AT(force), NULL, 0, 0, NULL, "FILE.h5", DUMP,
+     "feed back the tokens of another dump instead of the chosen ones"},
+    {"steps", 0, OPTION_INT, AT(steps), "12", 1, 4096, NULL, "N", DUMP,
+     "tokens for cases that do not say how many"},
+    /* program */
+    {"json", 0, OPTION_FLAG, AT(json), "false", 0, 0, NULL, NULL,
+     COMMAND_NONE | COMMAND_RUN | COMMAND_INFO, "results as JSON, one object a line"},
+    {"comm-timeout", 0, OPTION_REAL, AT(comm_timeout_s), "600", 0.1, 1e6, NULL, "SECONDS", RANKS,
+     "longest wait for another rank"},
+    {"log-level", 0, OPTION_CHOICE, AT(log_level), "info", 0, 0, "error|warn|info|debug", NULL, ALL,
+     "what goes to stderr"},
+    {"config", 0, OPTION_TEXT, AT(config), NULL, 0, 0, NULL, "FILE.conf", ALL,
+     "read options from lines of key = value; the command line has the last word"},
+    {"print-config", 0, OPTION_FLAG, AT(print_config), "false", 0, 0, NULL, NULL, ALL,
+     "print the options in effect and exit"},
+    {"version", 0, OPTION_FLAG, AT(version), "false", 0, 0, NULL, NULL, ANY,
+     "print the version and exit"},
+    {"help", 'h', OPTION_FLAG, AT(help), "false", 0, 0, NULL, NULL, ANY, "print this and exit"},
+};
+const size_t n_option_rows = sizeof option_rows / sizeof option_rows[0];
+_Static_assert(sizeof option_rows / sizeof option_rows[0] <= OPTIONS_MAX_ROWS,
+               "struct options.origin");
+
+const struct command_row command_rows[] = {
+    {COMMAND_RUN, "run", "--model DIR --prompt TEXT [options] IMAGE...",
+     "Answers prompts about images, one answer for each image and prompt, on stdout. A single\n"
+     "answer is printed as it is; several as lines of image<TAB>prompt<TAB>answer, in which a\n"
+     "newline, tab, return or backslash is written \\n, \\t, \\r or \\\\. Exit status 1: some "
+     "records failed."},
+    {COMMAND_DUMP, "dump", "--model DIR --cases FILE.json --images DIR --out FILE.h5 [options]",
+     "Writes pixels, ids, activations, logits and tokens of each case to HDF5, to be compared\n"
+     "with another implementation."},
+    {COMMAND_INFO, "info", "[options] [DIR]",
+     "Tells how this program was built or, given a checkpoint, its shapes, bytes and how it is\n"
+     "split over ranks. Needs no MPI."},
+    {COMMAND_NONE, NULL, NULL, NULL},
+};
+
+static bool same_key(const char *key, const char *text, size_t n_text)
+{
+    if (strlen(key) != n_text)
+        return false;
+    for (size_t i = 0; i < n_text; i++) {
+        if (key[i] != (text[i] == '_' ? '-' : text[i]))
+            return false;
+    }
+    return true;
+}
+
+const struct option_row *option_find(const char *key, size_t n_key)
+{
+    for (size_t i = 0; i < n_option_rows; i++) {
+        if (same_key(option_rows[i].key, key, n_key))
+            return &option_rows[i];
+    }
+    return NULL;
+}
+
+const struct option_row *option_find_letter(char letter)
+{
+    for (size_t i = 0; letter && i < n_option_rows; i++) {
+        if (option_rows[i].letter == letter)
+            return &option_rows[i];
+    }
+    return NULL;
+}
+
+bool option_may_be_in_file(const struct option_row *row)
+{
+    static const char *const refused[] = {"config", "print-config", "version", "help"};
+
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        if (strcmp(row->key, refused[i]) == 0)
+            return false;
+    }
+    return true;
+}
+
+enum { KEY_MAX = 32 };
+
+/* Levenshtein's distance; both strings are shorter than KEY_MAX. */
+static size_t key_distance(const char *a, size_t n_a, const char *b, size_t n_b)
+{
+    size_t row[KEY_MAX + 1];
+
+    for (size_t j = 0; j <= n_b; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= n_a; i++) {
+        size_t diagonal = row[0];
+
+        row[0] = i;
+        for (size_t j = 1; j <= n_b; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+
+            diagonal = row[j];
+            best = row[j] + 1 < best ? row[j] + 1 : best;
+            row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+        }
+    }
+    return row[n_b];
+}
+
+const char *option_suggest(const char *key, size_t n_key, enum command c)
+{
+    const char *best = NULL;
+    size_t best_distance = 3; /* two slips at most */
+
+    if (n_key >= KEY_MAX)
+        return NULL;
+    for (size_t i = 0; i < n_option_rows; i++) {
+        const char *candidate = option_rows[i].key;
+        size_t distance = key_distance(key, n_key, candidate, strlen(candidate));
+
+        if ((option_rows[i].commands & (unsigned)c) && distance < best_distance) {
+            best_distance = distance;
+            best = candidate;
+        }
+    }
+    return best;
+}

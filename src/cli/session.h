@@ -1,0 +1,43 @@
+/* A loaded model on all ranks, as run and dump need it.
+ *
+ * Two steps, since the engine's buffers are sized by the longest prompt and prompts need the
+ * tokenizer: session_open reads configuration, checkpoint index and tokenizer; session_start loads
+ * the weights. All functions are collective and agree on errors. */
+#ifndef SESSION_H
+#define SESSION_H
+
+#include "engine.h"
+#include "lead.h"
+
+struct session {
+    const struct options *options; /* borrowed */
+    struct comm *comm;             /* borrowed */
+    struct model_config cfg;       /* with the options' overrides */
+    struct weights *weights;       /* until session_start */
+    struct digest weights_digest;
+    struct device *device;
+    struct engine *engine;
+    struct lead lead;
+    uint8_t *rgb;  /* [px, px, 3]: the image just read */
+    float *pixels; /* [3, px, px]: the same, normalised */
+};
+
+/* s is to be released in any case. */
+int session_open(struct session *s, const struct options *o, struct comm *c,
+                 struct image_helper *h);
+int session_start(struct session *s, const struct engine_params *p);
+void session_release(struct session *s);
+
+/* ERR_INPUT in the note unless the prompt and its answer fit the model's context. [local] */
+void session_check_length(const struct session *s, size_t n_ids, int max_new_tokens,
+                          struct note *note);
+
+struct picture {
+    struct image_info info;
+    int64_t decode_us, vision_us;
+};
+/* Reads an image and puts its features into slot `slot` of the engine; also s->pixels. */
+int session_see(struct session *s, const char *path, int slot, const struct tap *tap,
+                struct picture *out, struct note *note);
+
+#endif
