@@ -330,7 +330,7 @@ release_new:
 int vocab_make_bytes(struct vocab *v, int32_t image_token)
 {
     static const char name[] = "byte tokenizer";
-    struct vocab new = {.n = image_token + 1};
+    struct vocab new = {0};
     int rc;
 
     TRY(check_image_token(image_token, name));
