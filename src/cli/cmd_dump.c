@@ -245,6 +245,8 @@ static int create_arrays(struct dumper *d, const struct dump_case *c, size_t n_s
                                .n_beam_steps = (size_t)c->n_beam_steps,
                                .n_beams = DUMP_BEAMS};
 
+    /* As transformers: a pad id of 0 counts as none there, and the first eos fills up. */
+    shape.beam_fill = d->session.cfg.pad ? d->session.cfg.pad : c->n_eos ? c->eos[0] : 0;
     for (size_t b = 0; b < c->n_rows; b++)
         shape.n_tok = larger(shape.n_tok, c->row[b].n_ids);
     return comm_agree(d->session.comm, is_lead(d) ? dump_arrays_create(out, &shape) : OK);

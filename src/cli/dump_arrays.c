@@ -272,12 +272,15 @@ void dump_arrays_set_beam(struct dump_arrays *a, size_t row, size_t beam, const 
                           size_t n_tokens, double score)
 {
     size_t cell;
+    int32_t *to;
 
     if (!a)
         return;
     cell = row * a->shape.n_beams + beam;
     ASSERT(beam < a->shape.n_beams && n_tokens <= a->shape.n_beam_steps);
-    memcpy(ints(a, BEAM_TOKENS) + cell * a->shape.n_beam_steps, tokens, n_tokens * sizeof *tokens);
+    to = ints(a, BEAM_TOKENS) + cell * a->shape.n_beam_steps;
+    for (size_t s = 0; s < a->shape.n_beam_steps; s++)
+        to[s] = s < n_tokens ? tokens[s] : a->shape.beam_fill;
     floats(a, BEAM_SCORES)[cell] = (float)score;
 }
 

@@ -17,6 +17,7 @@ struct dump_shape {
     const struct model_config *cfg; /* borrowed */
     size_t n_rows, n_images, n_tok, n_steps, n_beam_steps;
     size_t n_beams;
+    int32_t beam_fill; /* behind the end of a beam */
 };
 
 struct dump_arrays; /* opaque; NULL on ranks that gather nothing, which every function accepts */
@@ -33,7 +34,7 @@ struct tap dump_arrays_tap(struct dump_arrays *a);
 /* tokens [n_steps] of a row. chosen NULL: greedy_tokens are the arg max of the logits. */
 void dump_arrays_set_tokens(struct dump_arrays *a, size_t row, const int32_t *forced,
                             const int32_t *chosen);
-/* n_tokens <= n_beam_steps, the rest stays 0. */
+/* n_tokens <= n_beam_steps, the rest is beam_fill. */
 void dump_arrays_set_beam(struct dump_arrays *a, size_t row, size_t beam, const int32_t *tokens,
                           size_t n_tokens, double score);
 /* Arg max of the logits of a step. a is not NULL. */

@@ -117,7 +117,8 @@ int info_plan_print_table(FILE *f, const struct info_model *m)
             print_span(f, s[i], width[i]);
         snprintf(least, sizeof least, "%.1f", (double)s[BYTES].least / 1048576.0);
         snprintf(most, sizeof most, "%.1f", (double)s[BYTES].most / 1048576.0);
-        snprintf(mib, sizeof mib, strcmp(least, most) == 0 ? "%s" : "%s-%s", least, most);
+        snprintf(mib, sizeof mib, "%s%s%s", least, strcmp(least, most) ? "-" : "",
+                 strcmp(least, most) ? most : "");
         fprintf(f, " %20s\n", mib);
     }
     return OK;

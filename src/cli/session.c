@@ -95,12 +95,8 @@ int session_start(struct session *s, const struct engine_params *p)
     weights_close(s->weights);
     s->weights = NULL;
     memory = engine_memory_of(s->engine);
-    log_root(
-        LOG_INFO, "cli",
-        "model loaded: model=%s ranks=%d read_gb=%.3f seconds=%.2f gb_per_s=%.2f rank_mib=%.1f",
-        s->options->model, comm_size(s->comm), (double)stats.group_bytes / 1e9, stats.seconds,
-        stats.seconds > 0 ? (double)stats.group_bytes / 1e9 / stats.seconds : 0.0,
-        (double)memory.total / 1048576.0);
+    log_root(LOG_INFO, "cli", "ready: model=%s ranks=%d mib_per_rank=%.1f", s->options->model,
+             comm_size(s->comm), (double)memory.total / 1048576.0);
     return OK;
 }
 
