@@ -155,30 +155,35 @@ static bool ranks_before(const struct candidate *a, const struct candidate *b)
     return a->token < b->token;
 }
 
+/* Files c into the first n entries of b->best, which stay sorted; returns how many there are. */
+static size_t insert_candidate(struct beam *b, size_t n, const struct candidate *c)
+{
+    size_t place = n;
+
+    if (n == b->n_candidates && !ranks_before(c, &b->best[--place]))
+        return n;
+    for (; place > 0 && ranks_before(c, &b->best[place - 1]); place--)
+        b->best[place] = b->best[place - 1];
+    b->best[place] = *c;
+    return n < b->n_candidates ? n + 1 : n;
+}
+
 /* The n_candidates best continuations of all live beams, best first, into b->best. */
 static int rank_candidates(struct beam *b, const float *logprob, const int32_t *token,
                            size_t *n_best)
 {
+    const size_t n_all = (size_t)b->n_live * b->n_candidates;
     size_t n = 0;
 
-    for (int parent = 0; parent < b->n_live; parent++) {
-        for (size_t c = 0; c < b->n_candidates; c++) {
-            const size_t at = (size_t)parent * b->n_candidates + c;
-            const struct candidate new = {b->live[parent].logprob + logprob[at], parent, token[at]};
-            size_t place;
+    for (size_t i = 0; i < n_all; i++) {
+        const int parent = (int)(i / b->n_candidates);
+        const struct candidate c = {b->live[parent].logprob + logprob[i], parent, token[i]};
 
-            if (isnan(new.sum))
-                return FAIL(ERR_INTERNAL,
-                            "beam %d: the log-probability of token %d is not a number", parent,
-                            new.token);
-            if (new.sum == -INFINITY ||
-                (n == b->n_candidates && !ranks_before(&new, &b->best[n - 1])))
-                continue;
-            place = n < b->n_candidates ? n++ : n - 1;
-            for (; place > 0 && ranks_before(&new, &b->best[place - 1]); place--)
-                b->best[place] = b->best[place - 1];
-            b->best[place] = new;
-        }
+        if (isnan(c.sum))
+            return FAIL(ERR_INTERNAL, "beam %d: the log-probability of token %d is not a number",
+                        parent, c.token);
+        if (c.sum > -INFINITY)
+            n = insert_candidate(b, n, &c);
     }
     *n_best = n;
     return OK;

@@ -28,34 +28,35 @@ static bool is_literal(const struct piece *p)
 
 int literals_init(struct literals *l, const struct vocab *v, const char *name)
 {
-    struct literals new = {0};
+    struct literals fresh = {0};
 
     for (int32_t id = 0; id < v->n; id++)
-        new.n += is_literal(&v->pieces[id]);
-    new.sorted = calloc(new.n + 1, sizeof *new.sorted);
-    if (!new.sorted)
-        return FAIL(ERR_NOMEM, "%s: %zu literal tokens", name, new.n);
-    new.n = 0;
+        fresh.n += is_literal(&v->pieces[id]);
+    fresh.sorted = calloc(fresh.n + 1, sizeof *fresh.sorted);
+    if (!fresh.sorted)
+        return FAIL(ERR_NOMEM, "%s: %zu literal tokens", name, fresh.n);
+    fresh.n = 0;
     for (int32_t id = 0; id < v->n; id++) {
         const struct piece *p = &v->pieces[id];
 
         if (is_literal(p))
-            new.sorted[new.n++] = (struct literal){p->text, p->n_bytes, id, p->kind != PIECE_USER};
+            fresh.sorted[fresh.n++] =
+                (struct literal){p->text, p->n_bytes, id, p->kind != PIECE_USER};
     }
-    qsort(new.sorted, new.n, sizeof *new.sorted, compare);
-    for (size_t i = 1; i < new.n; i++) {
-        if (compare(&new.sorted[i - 1], &new.sorted[i]) == 0) {
-            const int32_t first = new.sorted[i - 1].id, second = new.sorted[i].id;
+    qsort(fresh.sorted, fresh.n, sizeof *fresh.sorted, compare);
+    for (size_t i = 1; i < fresh.n; i++) {
+        if (compare(&fresh.sorted[i - 1], &fresh.sorted[i]) == 0) {
+            const int32_t first = fresh.sorted[i - 1].id, second = fresh.sorted[i].id;
 
-            free(new.sorted);
+            free(fresh.sorted);
             return FAIL(ERR_MODEL, "%s: tokens %d and %d have the same text", name, first, second);
         }
     }
-    for (size_t i = 0; i < new.n; i++)
-        new.first[(unsigned char)new.sorted[i].text[0] + 1]++;
+    for (size_t i = 0; i < fresh.n; i++)
+        fresh.first[(unsigned char)fresh.sorted[i].text[0] + 1]++;
     for (int b = 0; b < 256; b++)
-        new.first[b + 1] += new.first[b];
-    *l = new;
+        fresh.first[b + 1] += fresh.first[b];
+    *l = fresh;
     return OK;
 }
 

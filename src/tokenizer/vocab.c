@@ -32,7 +32,7 @@ enum {
 };
 
 enum {
-    ADDED_NAME_BYTES = 10, /* "<loc0000>" and its NUL */
+    ADDED_NAME_BYTES = 20, /* "<loc0000>" and its NUL; room for any int */
     GEMMA_BYTE_0 = 217,    /* id of byte 0x00 as published */
 };
 
@@ -299,38 +299,37 @@ int vocab_read_model(struct vocab *v, const void *bytes, size_t n_bytes, int32_t
                      const char *name)
 {
     struct settings s = default_settings;
-    struct vocab new = {0};
+    struct vocab fresh = {0};
     int rc;
 
     TRY(check_image_token(image_token, name));
-    TRY(read_fields(bytes, n_bytes, NULL, &new.n_in_file, &s, name));
+    TRY(read_fields(bytes, n_bytes, NULL, &fresh.n_in_file, &s, name));
     TRY(check_settings(&s, name));
-    if (new.n_in_file < N_FIRST ||
-        (new.n_in_file != image_token &&new.n_in_file != image_token - VOCAB_N_ADDED))
+    if (fresh.n_in_file < N_FIRST ||
+        (fresh.n_in_file != image_token && fresh.n_in_file != image_token - VOCAB_N_ADDED))
         return FAIL(ERR_MODEL,
                     "%s: %d pieces do not go with <image> as token %d (config.json); there should "
-                    "be %d, or "
-                    "%d without <loc> and <seg>",
-                    name, new.n_in_file, image_token, image_token, image_token - VOCAB_N_ADDED);
-    new.n = image_token + 1;
-    new.pieces = calloc((size_t) new.n, sizeof *new.pieces);
-    if (!new.pieces)
-        return FAIL(ERR_NOMEM, "%s: %d pieces", name, new.n);
-    TRY_GOTO(read_fields(bytes, n_bytes, new.pieces, &new.n_in_file, &s, name), release_new);
-    TRY_GOTO(check_first(&new, name), release_new);
-    TRY_GOTO(add_names(&new, image_token, name), release_new);
-    TRY_GOTO(index_bytes(&new, name), release_new);
-    *v = new;
+                    "be %d, or %d without <loc> and <seg>",
+                    name, fresh.n_in_file, image_token, image_token, image_token - VOCAB_N_ADDED);
+    fresh.n = image_token + 1;
+    fresh.pieces = calloc((size_t)fresh.n, sizeof *fresh.pieces);
+    if (!fresh.pieces)
+        return FAIL(ERR_NOMEM, "%s: %d pieces", name, fresh.n);
+    TRY_GOTO(read_fields(bytes, n_bytes, fresh.pieces, &fresh.n_in_file, &s, name), release_fresh);
+    TRY_GOTO(check_first(&fresh, name), release_fresh);
+    TRY_GOTO(add_names(&fresh, image_token, name), release_fresh);
+    TRY_GOTO(index_bytes(&fresh, name), release_fresh);
+    *v = fresh;
     return OK;
-release_new:
-    vocab_release(&new);
+release_fresh:
+    vocab_release(&fresh);
     return rc;
 }
 
 int vocab_make_bytes(struct vocab *v, int32_t image_token)
 {
     static const char name[] = "byte tokenizer";
-    struct vocab new = {0};
+    struct vocab fresh = {0};
     int rc;
 
     TRY(check_image_token(image_token, name));
@@ -338,21 +337,23 @@ int vocab_make_bytes(struct vocab *v, int32_t image_token)
         return FAIL(ERR_MODEL,
                     "%s: <image> as token %d leaves no room for 256 bytes from id %d and %d more",
                     name, image_token, GEMMA_BYTE_0, VOCAB_N_ADDED);
-    new.pieces = calloc((size_t) new.n, sizeof *new.pieces);
-    if (!new.pieces)
-        return FAIL(ERR_NOMEM, "%s: %d pieces", name, new.n);
+    fresh.n = image_token + 1;
+    fresh.pieces = calloc((size_t)fresh.n, sizeof *fresh.pieces);
+    if (!fresh.pieces)
+        return FAIL(ERR_NOMEM, "%s: %d pieces", name, fresh.n);
     for (int id = 0; id < N_FIRST; id++)
-        put_piece(&new.pieces[id], first_pieces[id].text, first_pieces[id].kind);
+        put_piece(&fresh.pieces[id], first_pieces[id].text, first_pieces[id].kind);
     for (int byte = 0; byte < 256; byte++) {
-        new.pieces[GEMMA_BYTE_0 + byte] = (struct piece){.kind = PIECE_BYTE, .byte = (uint8_t)byte};
-        new.byte_ids[byte] = GEMMA_BYTE_0 + byte;
+        fresh.pieces[GEMMA_BYTE_0 + byte] =
+            (struct piece){.kind = PIECE_BYTE, .byte = (uint8_t)byte};
+        fresh.byte_ids[byte] = GEMMA_BYTE_0 + byte;
     }
-    put_piece(&new.pieces[new.byte_ids['\t']], "\t", PIECE_NORMAL); /* as in index_bytes */
-    TRY_GOTO(add_names(&new, image_token, name), release_new);
-    *v = new;
+    put_piece(&fresh.pieces[fresh.byte_ids['\t']], "\t", PIECE_NORMAL); /* as in index_bytes */
+    TRY_GOTO(add_names(&fresh, image_token, name), release_fresh);
+    *v = fresh;
     return OK;
-release_new:
-    vocab_release(&new);
+release_fresh:
+    vocab_release(&fresh);
     return rc;
 }
 
