@@ -1,8 +1,9 @@
-/* Rows of output: one for each image (or group of images) and prompt. Printing only; nothing is computed here.
+/* Rows of output: one for each image (or group of images) and prompt. Printing only; nothing is
+ * computed here.
  *
- * Plain, one row in all: the answer and a newline. Plain, several rows: image<TAB>prompt<TAB>answer with
- * newline, tab, return and backslash escaped, so a row is a line; a failed record has no row.
- * JSON: one object a line, also for failed records. */
+ * Plain, one row in all: the answer and a newline. Plain, several rows:
+ * image<TAB>prompt<TAB>answer with newline, tab, return and backslash escaped, so a row is a
+ * line; a failed record has no row. JSON: one object a line, also for failed records. */
 #ifndef ANSWERS_H
 #define ANSWERS_H
 

@@ -1,10 +1,11 @@
-/* paligrid dump: everything a case computes, into HDF5, for comparison with another implementation.
+/* paligrid dump: everything a case computes, into HDF5, for comparison with another
+ * implementation.
  *
- * A case's rows are run one by one, never padded; only the arrays are laid out as one
- * left-padded batch. First every row chooses its tokens as `run` would. Then every row is run again with
- * these tokens (or those of --force) fed back, and the taps gather. The second pass goes on for
- * all steps of the longest row, feeding 0 (<pad>) after a row's end, because that is what a batch in
- * transformers sees; and it must choose the same tokens, or the engine has a bug. */
+ * A case's rows are run one by one, never padded; only the arrays are laid out as a batch,
+ * padded on the left. First every row chooses its tokens as `run` would. Then every row is run again
+ * with these tokens (or those of --force) fed back, and the taps gather. The second pass goes on
+ * for all steps of the longest row, feeding 0 (<pad>) after a row's end, because that is what a
+ * batch in transformers sees; and it must choose the same tokens, or the engine has a bug. */
 #include "commands.h"
 
 #include <stdlib.h>

@@ -1,8 +1,9 @@
 /* The arrays of one case of `dump`, gathered by taps on rank 0 and written as one HDF5 group.
  *
  * Names and shapes (B rows, padded on the left to T tokens; I images of all rows; S steps):
- *   pixel_values [I,3,px,px], input_ids, attention_mask, position_ids [B,T], vision_last_hidden [I,P,Dv],
- *   image_features [I,P,D], embeds [B,T,D], layer_hidden [L,B,T,D], final_norm [B,T,D],
+ *   pixel_values [I,3,px,px], input_ids, attention_mask, position_ids [B,T],
+ *   vision_last_hidden [I,P,Dv], image_features [I,P,D],
+ *   embeds [B,T,D], layer_hidden [L,B,T,D], final_norm [B,T,D],
  *   logits_prefill [B,V], forced_tokens [B,S], logits_steps [S,B,V], top_ids, top_values [S,B,8],
  *   greedy_tokens [B,S], beam_tokens [B,3,S'], beam_scores [B,3].
  * Zero where a row is padding. Positions count from 1. */
@@ -25,7 +26,8 @@ struct dump_arrays; /* opaque; NULL on ranks that gather nothing, which every fu
 int dump_arrays_create(struct dump_arrays **out, const struct dump_shape *shape);
 void dump_arrays_destroy(struct dump_arrays *a);
 
-/* What the tap shows from now on belongs to this row, whose first image has this number in the case. */
+/* What the tap shows from now on belongs to this row, whose first image has this number in the
+ * case. */
 void dump_arrays_begin_row(struct dump_arrays *a, size_t row, size_t first_image,
                            const int32_t *ids, size_t n_ids);
 /* Copies what passes by into the arrays. Borrows a. */

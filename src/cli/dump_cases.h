@@ -1,9 +1,10 @@
 /* The cases of `dump`:
  *
- *   {"name": {"rows": [{"images": ["a.png"], "prompt": "caption en"}], "steps": 12, "eos": [1], "beam": 8}}
+ *   {"name": {"rows": [{"images": ["a.png"], "prompt": "caption en"}],
+ *             "steps": 12, "eos": [1], "beam": 8}}
  *
- * steps defaults to --steps, eos to the checkpoint's; with beam, a search with 3 beams and that many new
- * tokens is added. With --force, tokens, their number and eos come from the other file. */
+ * steps defaults to --steps, eos to the checkpoint's; with beam, a search with 3 beams and that
+ * many new tokens is added. With --force, tokens, their number and eos come from the other file. */
 #ifndef DUMP_CASES_H
 #define DUMP_CASES_H
 

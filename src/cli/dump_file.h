@@ -6,7 +6,8 @@
 #include "dump_cases.h"
 #include "session.h"
 
-/* Nothing in the file tells the number of ranks: files of different counts are equal byte for byte. */
+/* Nothing in the file tells the number of ranks: files of different counts are equal byte for
+ * byte. */
 int dump_create_file(struct h5 **out, const struct session *s);
 /* tokens: rows at a stride of c->n_steps, of which n_steps were fed back. */
 int dump_write_case(struct h5 *h, const struct tokenizer *t, const struct dump_case *c,

@@ -6,8 +6,8 @@
 
 #include "tp.h"
 
-/* Bytes of one rank's weights, without the padding between tensors. n_head_rows: rows of an untied lm_head, 0 when
- * the embedding table serves. */
+/* Bytes of one rank's weights, without the padding between tensors. n_head_rows: rows of an
+ * untied lm_head, 0 when the embedding table serves. */
 size_t info_rank_weight_bytes(const struct model_config *cfg, const struct tp_plan *plan,
                               size_t elem_bytes, size_t n_head_rows);
 

@@ -1,8 +1,8 @@
 /* What `run` has to do: images, and the prompts asked of each.
  *
- * From IMAGE arguments and --prompt: every image with every prompt, or with --together one job of all
- * images. From --list: consecutive lines of one image make one job. One vision pass serves all
- * prompts of a job. Rows of the output are numbered in this order. */
+ * From IMAGE arguments and --prompt: every image with every prompt, or with --together one job
+ * of all images. From --list: consecutive lines of one image make one job. One vision pass
+ * serves all prompts of a job. Rows of the output are numbered in this order. */
 #ifndef JOBS_H
 #define JOBS_H
 
@@ -39,8 +39,8 @@ struct jobs {
 
 /* Collective. o lives as long as the jobs. On failure nothing is left. */
 int jobs_create(struct jobs *j, const struct options *o, struct comm *c);
-/* The same from the lines of a list, which is cut up in place and owned from here on, also on failure. name stands in
- * messages, dir in front of relative paths. [local] */
+/* The same from the lines of a list, which is cut up in place and owned from here on, also on
+ * failure. name stands in messages, dir in front of relative paths. [local] */
 int jobs_from_list(struct jobs *j, char *text, size_t n_bytes, const char *name, const char *dir);
 void jobs_release(struct jobs *j);
 

@@ -1,5 +1,6 @@
-/* What rank 0 does for all: it alone reads lists, tokenizes and has images decoded, and the result or the
- * failure is broadcast, so ranks cannot come to different conclusions about a record.
+/* What rank 0 does for all: it alone reads lists, tokenizes and has images decoded, and the
+ * result or the failure is broadcast, so ranks cannot come to different conclusions about a
+ * record.
  *
  * A failure of a record (ERR_INPUT) is not an error of the call: it is in the note, equal on
  * every rank, and costs that record. Any other code is returned, on every rank. */
@@ -32,7 +33,8 @@ struct lead {
     unsigned flags; /* enum tokenizer_flags */
 };
 
-/* Opens the tokenizer on rank 0: --tokenizer, else the model's folder, else (synthetic) plain bytes. Collective. */
+/* Opens the tokenizer on rank 0: --tokenizer, else the model's folder, else (synthetic) plain
+ * bytes. Collective. */
 int lead_init(struct lead *l, const struct options *o, const struct model_config *cfg,
               bool is_synthetic, struct comm *c, struct image_helper *h);
 void lead_release(struct lead *l);
@@ -40,8 +42,8 @@ void lead_release(struct lead *l);
 /* A whole file, at most max_bytes, into a new string (caller frees) on every rank. Collective. */
 int lead_read_file(struct comm *c, const char *path, size_t max_bytes, char **text,
                    size_t *n_bytes);
-/* The ids of a prompt for n_images into a new array (caller frees) on every rank; NULL when note->rc is not OK.
- * Collective. */
+/* The ids of a prompt for n_images into a new array (caller frees) on every rank; NULL when
+ * note->rc is not OK. Collective. */
 int lead_prompt(const struct lead *l, const char *text, int n_images, int32_t **ids, size_t *n_ids,
                 struct note *note);
 /* rgb [out_px, out_px, 3] of an image file, on every rank. decode_us: rank 0's time. Collective. */

@@ -1,4 +1,5 @@
-/* The program: answers what needs no ranks, starts them otherwise, and turns codes into exit status.
+/* The program: answers what needs no ranks, starts them otherwise, and turns codes into exit
+ * status.
  *
  * The order matters. Options are read before MPI, so --help works on a login node; the image
  * helper is forked before MPI, since a process that MPI has touched should not be; ranks compare
@@ -77,7 +78,8 @@ static int check_same_start(struct comm *c, const struct options *o)
     return rc;
 }
 
-/* What was wrong before ranks were known is told now: options by rank 0, a missing helper by its own log. */
+/* What was wrong before ranks were known is told now: options by rank 0, a missing helper by its
+ * own log. */
 static int check_start(struct comm *c, const struct options *o, const struct image_helper *helper)
 {
     TRY(check_same_start(c, o));

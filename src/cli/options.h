@@ -1,9 +1,9 @@
 /* The command line: one table of options for all commands.
  *
  * A row of the table (options_table.c) gives an option's key, type, place, default, range, help
- * and commands; parsing, --help, --print-config, the digest that ranks compare and the checks of ranges all
- * come from it. Values come from the defaults, then from --config FILE, then from the command
- * line. `-` and `_` in keys are the same.
+ * and commands; parsing, --help, --print-config, the digest that ranks compare and the checks of
+ * ranges all come from it. Values come from the defaults, then from --config FILE, then from the
+ * command line. `-` and `_` in keys are the same.
  *
  * Parsing never fails: what is wrong is kept in `error` and told once, by rank 0, when ranks are
  * known. --help, --version and --print-config can be answered before that. */
@@ -73,8 +73,8 @@ struct options {
 void options_parse(struct options *o, int argc, char *const *argv);
 void options_release(struct options *o);
 
-/* Help of o's command (COMMAND_NONE: of the program), and all values that apply to it in the form that
- * --config reads. */
+/* Help of o's command (COMMAND_NONE: of the program), and all values that apply to it in the
+ * form that --config reads. */
 void options_print_help(FILE *f, enum command c);
 void options_print_config(FILE *f, const struct options *o);
 /* Identity of command, values and error. ERR_NOMEM. */

@@ -46,7 +46,8 @@ bool option_may_be_in_file(const struct option_row *row);
 /* The key closest to a mistyped one among c's, or NULL. */
 const char *option_suggest(const char *key, size_t n_key, enum command c);
 
-/* Parses text into row's place. `where` ("--beams", "run.conf:3: beams") opens the message. False: o->error is set. */
+/* Parses text into row's place. `where` ("--beams", "run.conf:3: beams") opens the message.
+ * False: o->error is set. */
 bool option_set(struct options *o, const struct option_row *row, const char *text,
                 enum option_origin origin, const char *where);
 /* Keeps the first error only. Always false. */

@@ -1,9 +1,9 @@
 /* Command line and configuration files -> struct options.
  *
- * `--key value`, `--key=value`, flags without a value, short forms `-n 8` and `-n8`; `--` ends the
- * options; other arguments are images (run) or the model (info). A value that starts with `--` must be
- * written --key=VALUE, so that a forgotten value is not taken from the next option. A
- * configuration file may hold options of any command: those of another one are skipped. */
+ * `--key value`, `--key=value`, flags without a value, short forms `-n 8` and `-n8`; `--` ends
+ * the options; other arguments are images (run) or the model (info). A value that starts with
+ * `--` must be written --key=VALUE, so that a forgotten value is not taken from the next option.
+ * A configuration file may hold options of any command: those of another one are skipped. */
 #include "options.h"
 
 #include <ctype.h>
@@ -332,7 +332,7 @@ void options_parse(struct options *o, int argc, char *const *argv)
         c.at = 2;
     }
     parse_arguments(o, &c);
-    /* The file may not overrule the command line, and is named there: option_set keeps the order. */
+    /* After the command line, which names the file; what was given there stays. */
     if (o->rc == OK && o->config)
         options_read_config(o, o->config);
     if (o->rc == OK && !o->help && !o->version)

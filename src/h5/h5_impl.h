@@ -24,10 +24,12 @@ struct h5 {
     char *tmp_path; /* NULL for a file opened to be read */
 };
 
-/* Our message from HDF5's own error stack, which is cleared. `what`: an object in the file, may be NULL. */
+/* Our message from HDF5's own error stack, which is cleared. `what`: an object in the file, may
+ * be NULL. */
 int h5_fail(const struct h5 *h, int code, const char *what);
 
-/* HDF5 answers with negative numbers. Needs locals `h` and `rc`; the code is the file's: see h5_code. */
+/* HDF5 answers with negative numbers. Needs locals `h` and `rc`; the code is the file's: see
+ * h5_code. */
 #define H5_TRY(call, what, label)              \
     do {                                       \
         if ((call) < 0) {                      \

@@ -2,9 +2,9 @@
  *
  * libhdf5 1.10 checks signatures and versions, but a file with one wrong byte in a chunk's shape
  * or in a string heap can make it write past a buffer or loop for ever (measured: 36 of 43,000
- * one-byte changes of a small file). So a child first reads every dataset and text attribute the way
- * h5_read and h5_read_text_attr would, with a limit on processor time; if it dies, the file is refused
- * with ERR_INPUT and this process lives on. The file must not change in between. */
+ * one-byte changes of a small file). So a child first reads every dataset and text attribute the
+ * way h5_read and h5_read_text_attr would, with a limit on processor time; if it dies, the file
+ * is refused with ERR_INPUT and this process lives on. The file must not change in between. */
 #include "h5.h"
 
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 /* Reading arrays and attributes from an HDF5 file that may be damaged or hostile.
  *
- * Before the library reads an element, the dataset must be plain: ordinary integers or
- * floats, stored in this file (no external files, no virtual datasets, no soft or external links), chunks of bounded
- * size, and no filters but deflate, shuffle and checksum. What is left is bounded by the
- * caller's n_elems. Everything else is refused with its name. */
+ * Before the library reads an element, the dataset must be plain: ordinary integers or floats,
+ * stored in this file (no external files, no virtual datasets, no soft or external links),
+ * chunks of bounded size, and no filters but deflate, shuffle and checksum. What is left is
+ * bounded by the caller's n_elems. Everything else is refused with its name. */
 #include "h5.h"
 
 #include <stdbool.h>

@@ -288,7 +288,8 @@ static int read_everything(const char *path)
     return n_bad;
 }
 
-/* Every 13th byte keeps the test to seconds; PALIGRID_DAMAGE_ALL in the environment takes all of them. */
+/* Every 13th byte keeps the test to seconds; PALIGRID_DAMAGE_ALL in the environment takes all of
+ * them. */
 static void test_damaged_bytes_do_not_crash(void **state)
 {
     struct scratch *s = *state;
