@@ -1,11 +1,13 @@
 /* Checkpoints: named tensors of which each rank takes rectangles.
  *
- * Tensors are asked for by their hub name ("language_model.model.layers.0.mlp.up_proj.weight");
- * the other published naming variants are mapped on opening. Sources are behind one table
+ * Tensors are asked for by their hub name ("language_model.model.layers.0.mlp.up_proj.weight"; an
+ * untied output table is "language_model.lm_head.weight"); the other published spellings are
+ * mapped on opening, and understood when asking. Sources are behind one table
  * (src/weights/weights_impl.h): Hugging Face safetensors folders, and synthetic weights.
  *
  * Loading is one collective step: requests are gathered first, checked against the file's names,
- * shapes and types, one block is allocated, then every rank reads the bytes of its rectangles once, in file order. */
+ * shapes and types, one block is allocated, then every rank reads its rectangles once, in file
+ * order. */
 #ifndef WEIGHTS_H
 #define WEIGHTS_H
 
@@ -21,19 +23,22 @@
 
 struct weights; /* an opened checkpoint: index only, no tensor bytes in memory */
 
-/* model: a folder, or "synthetic:3b-224?seed=1" / "synthetic:PATH/config.json?seed=1&dtype=bf16&fill=exact"
- * (the formula: see weights_synthetic.c). Also reads the configuration. [local]
- * ERR_MODEL names file and tensor for: missing shard, bad header, overlap, hole, truncation, duplicate, unknown
- * tensor, wrong shape, unsupported type, unsafe shard name. */
+/* model: a folder, "synthetic:3b-224?seed=1", or "synthetic:PATH/config.json?seed=1&dtype=bf16"
+ * (keys: weights_synthetic_spec.c; the formula: weights_synthetic.c). A folder's model.safetensors
+ * goes before its model.safetensors.index.json. Also reads the configuration. [local]
+ * ERR_MODEL names file and tensor for: missing shard, bad header, overlap, hole, truncation,
+ * duplicate, unsupported type, unsafe shard name. ERR_USAGE: a bad synthetic string. */
 int weights_open(struct weights **out, struct model_config *cfg, const char *model);
 void weights_close(struct weights *w); /* NULL is fine */
 bool weights_is_synthetic(const struct weights *w);
-/* Identity of names, shapes, types, offsets and file sizes (or of the synthetic formula): equal on ranks that opened the same. */
+/* Identity of names, shapes, types, offsets and file sizes (or of the synthetic formula): equal on
+ * ranks that opened the same, wherever it lies. */
 struct digest weights_digest(const struct weights *w);
 /* Element type of the embedding table: what "the checkpoint's type" means. */
 enum dtype weights_dtype(const struct weights *w);
 /* Shape of a tensor; false when the checkpoint does not have it. */
-bool weights_find(const struct weights *w, const char *name, int *n_dims, size_t dim[TENSOR_MAX_DIMS]);
+bool weights_find(const struct weights *w, const char *name, int *n_dims,
+                  size_t dim[TENSOR_MAX_DIMS]);
 size_t weights_n_tensors(const struct weights *w);
 size_t weights_total_bytes(const struct weights *w);
 
@@ -41,25 +46,32 @@ size_t weights_total_bytes(const struct weights *w);
 struct weights_list;
 int weights_list_create(struct weights_list **out);
 void weights_list_destroy(struct weights_list *l);
-/* Wants rows [row0, row0 + n_rows) and columns [col0, col0 + n_cols) of tensor `name`, seen as [dim[0], product of the rest],
- * whose whole shape must be dim. After weights_load, *view is the rectangle, dense, in the file's type:
- * a whole tensor keeps its shape, a part is [n_rows, n_cols] (1-D tensors: [n_rows]). An empty rectangle gives
- * a view with data NULL. sharded: the ranks' rectangles of this tensor are meant to cover it exactly once (load asserts
- * it over the group); otherwise every rank takes what it takes. view is borrowed until load. */
-int weights_want(struct weights_list *l, const char *name, int n_dims, const size_t *dim, size_t row0, size_t n_rows, size_t col0,
-                 size_t n_cols, bool sharded, struct tensor *view);
+/* Wants rows [row0, row0 + n_rows) and columns [col0, col0 + n_cols) of tensor `name`, seen as
+ * [dim[0], product of the rest], whose whole shape must be dim. After weights_load, *view is the
+ * rectangle, dense, in the file's type: a whole tensor keeps its shape, a part is [n_rows, n_cols]
+ * (1-D tensors: [n_rows]). An empty rectangle gives a view with data NULL. sharded: the ranks'
+ * rectangles of this tensor are meant to cover it exactly once (load asserts it over the group);
+ * otherwise every rank takes what it takes. All ranks ask for the same tensors in the same order.
+ * view is borrowed until load. */
+int weights_want(struct weights_list *l, const char *name, int n_dims, const size_t *dim,
+                 size_t row0, size_t n_rows, size_t col0, size_t n_cols, bool sharded,
+                 struct tensor *view);
 
 struct weights_stats {
     size_t rank_bytes;  /* memory of this rank's rectangles, rounded up as placed */
-    size_t read_bytes;  /* read by this rank */
+    size_t read_bytes;  /* read by this rank: more than its rectangles where rows are short */
     size_t group_bytes; /* read by all ranks */
     double seconds;
 };
-/* Collective on c. Allocates one device block (owned by the caller: arena_release) and fills every view.
- * Tensors of the checkpoint nobody asked for are ERR_MODEL ("unknown tensor"); a non-finite weight is ERR_MODEL with its
- * tensor and index. Errors are agreed: all ranks return the worst code. */
-int weights_load(struct weights *w, struct weights_list *l, struct device *d, struct comm *c, struct arena *block,
-                 struct weights_stats *stats);
+/* Collective on c. Allocates one device block (owned by the caller: arena_release) and fills every
+ * view; on failure nothing is allocated and views are untouched. ERR_MODEL with file and tensor: a
+ * missing tensor, a wrong shape, a tensor of the checkpoint that nobody asked for ("unknown
+ * tensor"), a non-finite weight. A tied model leaves lm_head unasked: it is compared with the
+ * embedding table, a sample of rows, and a warning tells of differences. ERR_MISMATCH: ranks opened
+ * different checkpoints or ask for different tensors. ERR_INTERNAL: sharded rectangles that do not
+ * cover their tensor. Errors are agreed: all ranks return the worst code. */
+int weights_load(struct weights *w, struct weights_list *l, struct device *d, struct comm *c,
+                 struct arena *block, struct weights_stats *stats);
 
 /* safetensors header check alone, for the fuzz target: bytes of a whole file. */
 int weights_check_safetensors(const uint8_t *bytes, size_t n_bytes, const char *name);

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sizes.h"
 #include "status.h"
 #include "weights_impl.h"
 
@@ -117,11 +116,15 @@ static int grow(struct weights *w)
 int weights_add(struct weights *w, const struct weights_entry *e)
 {
     struct weights_entry *to;
-    size_t n_cols = 1, n_elems;
+    size_t n_cols = 1;
 
-    for (int i = 1; i < e->n_dims; i++)
-        TRY(size_mul(&n_cols, n_cols, e->dim[i], e->stored));
-    TRY(size_mul(&n_elems, n_cols, e->n_dims > 0 ? e->dim[0] : 1, e->stored));
+    for (int i = 1; i < e->n_dims; i++) {
+        if (e->dim[i] > 0 &&
+            n_cols > SIZE_MAX / e->dim[i]) /* [0, 2^40, 2^40] is empty, but no model's */
+            return FAIL(ERR_MODEL, "%s: tensor %s: its rows do not fit in memory", e->path,
+                        e->stored);
+        n_cols *= e->dim[i];
+    }
     if (w->n_entries == w->n_room)
         TRY(grow(w));
     to = &w->entry[w->n_entries];

@@ -32,13 +32,13 @@ struct folder {
 
 /* ---- reading rectangles ----
  *
- * A rectangle of whole rows is one contiguous read. One of a few columns is strided: n_rows runs, a
- * row apart. Reading each run by itself takes only the bytes that are wanted; but a call costs
- * about as much as copying 2 KiB, and a disk or file server hates small reads. So the file is
- * prefetched in windows (large sequential reads into the page cache, shared by the ranks of a
- * node), and within a window the runs are read one by one, unless they are so short that reading
- * all of it and picking is cheaper. */
-enum { STAGING_BYTES = 4 << 20, SHORT_RUN_BYTES = 512 };
+ * A rectangle of whole rows is one contiguous read. One of some columns is strided: n_rows runs, a
+ * row apart. Read run by run, only the bytes that are wanted move; but a call costs about as much
+ * as copying 2 KiB, so where the gap between two runs is shorter than that, whole rows are read
+ * into a staging buffer and the runs picked out of it. In every case the file is prefetched in
+ * windows first: disks and file servers see large sequential reads, whose pages the ranks of a
+ * node share. */
+enum { STAGING_BYTES = 4 << 20, CALL_BYTES = 2048 };
 
 struct runs { /* the file's view of a strided rectangle */
     int64_t at;
@@ -75,7 +75,7 @@ static int read_strided(struct folder *d, const struct st_file *f, const struct 
                         char *out, size_t *read_bytes)
 {
     size_t window = STAGING_BYTES / all->stride_bytes; /* in runs */
-    bool pick = all->run_bytes < SHORT_RUN_BYTES && window > 1;
+    bool pick = all->stride_bytes - all->run_bytes < CALL_BYTES && window > 1;
 
     if (window == 0)
         window = 1;
@@ -105,6 +105,7 @@ static int folder_read(void *ctx, const struct weights_entry *e, const struct we
 
     if (r->n_cols < e->n_cols && r->n_rows > 1)
         return read_strided(d, f, &s, out, read_bytes);
+    st_file_prefetch(f, s.at, s.n_runs * s.run_bytes);
     TRY(st_file_read(f, s.at, out, s.n_runs * s.run_bytes));
     *read_bytes += s.n_runs * s.run_bytes;
     return OK;

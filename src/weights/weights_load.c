@@ -17,7 +17,7 @@
 #include "status.h"
 #include "weights_impl.h"
 
-enum { PIECE_BYTES = 4 << 20, LM_HEAD_SAMPLE_ROWS = 64 };
+enum { PIECE_BYTES = 16 << 20, LM_HEAD_SAMPLE_ROWS = 64 };
 
 /* ---- matching ---- */
 

@@ -122,6 +122,10 @@ static const struct {
      "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,1],\"data_offsets\":[0,0]}}",
      0,
      {"tensor a", "does not fit"}},
+    {"empty, of endless rows",
+     "{\"a\":{\"dtype\":\"F32\",\"shape\":[0,4294967296,4294967296],\"data_offsets\":[0,0]}}",
+     0,
+     {"tensor a", "rows"}},
     {"too many dimensions",
      "{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,"
      "4]}}",
