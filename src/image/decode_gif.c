@@ -190,11 +190,12 @@ static uint8_t lzw_string(const struct lzw *z, int code, uint8_t *to, size_t roo
 static int lzw_decode(struct decode_job *job, size_t at, struct lzw *z, uint8_t *indices, size_t n)
 {
     struct bit_reader r = {.p = job->bytes + at + 1, .end = job->bytes + job->n_bytes};
-    int root_bits = job->bytes[at], clear = 1 << root_bits, previous = -1;
+    int root_bits = job->bytes[at], clear, previous = -1;
     size_t done = 0;
 
     if (root_bits < 1 || root_bits > 8)
         return decode_refuse(job, "corrupt GIF: LZW code size %d", root_bits);
+    clear = 1 << root_bits;
     for (int i = 0; i < clear + 2; i++) {
         z->last[i] = (uint8_t)i;
         z->length[i] = 1;

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs fuzz targets: run.sh BUILD_DIR TARGET... Called by make fuzz.
 #
-# Seeds are the files of tests/fuzz/seeds/<what>/ where it exists; what the fuzzer finds on its way
-# is kept in BUILD_DIR/corpus/<what>/ and used again. A finding stops that target and is written
-# to BUILD_DIR/findings/. Ends with `N passed, N failed, N skipped`.
+# Seeds are the files of tests/fuzz/seeds/<what>/ and <what>-*/ where they exist; what the fuzzer
+# finds on its way is kept in BUILD_DIR/corpus/<what>/ and used again. A finding stops that target
+# and is written to BUILD_DIR/findings/. Ends with `N passed, N failed, N skipped`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -16,9 +16,11 @@ for target in "$@"; do
     what=${target##*/fuzz_}
     corpus=("$build_dir/corpus/$what")
     mkdir -p "${corpus[0]}"
-    if [[ -d tests/fuzz/seeds/$what ]]; then
-        corpus+=("tests/fuzz/seeds/$what")
-    fi
+    for seeds in "tests/fuzz/seeds/$what" "tests/fuzz/seeds/$what"-*; do
+        if [[ -d $seeds ]]; then
+            corpus+=("$seeds")
+        fi
+    done
     log=$build_dir/findings/$what.log
     printf '%s for %s s ... ' "$target" "$seconds"
     if "$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
