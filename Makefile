@@ -43,7 +43,9 @@ SECCOMP := $(call have,libseccomp)
 PACKAGES := $(HDF5) jansson libturbojpeg libwebp libwebpdemux libxxhash sentencepiece $(SECCOMP)
 INCLUDES := -Iinclude $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(PACKAGES) 2>/dev/null)) \
 	-isystem /usr/include/stb
-LDLIBS := -Wl,--as-needed $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lstdc++ -lm -lpthread
+# The vector kernels' threads. With clang: libomp-dev.
+OPENMP := -fopenmp
+LDLIBS := $(OPENMP) -Wl,--as-needed $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lstdc++ -lm -lpthread
 
 # Pixels depend on the decoders, so the program names their versions. stb_image's is in its first line.
 version = $(1) $(shell pkg-config --modversion $(2) 2>/dev/null)
@@ -54,7 +56,9 @@ comma := ,
 
 # ---- sources; a feature that may be missing switches a whole file ----
 SANDBOX_OFF := src/image/$(if $(SECCOMP),sandbox_none.c,sandbox_seccomp.c)
-SRC := $(filter-out $(SANDBOX_OFF) src/cli/main.c,$(sort $(shell find src -name '*.c')))
+CPU_OFF := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),src/ops/cpu/ops_cpu_none.c,\
+	$(filter-out src/ops/cpu/ops_cpu_none.c,$(wildcard src/ops/cpu/*.c)))
+SRC := $(filter-out $(SANDBOX_OFF) $(CPU_OFF) src/cli/main.c,$(sort $(shell find src -name '*.c')))
 SRC_CXX := $(sort $(shell find src -name '*.cc'))
 OBJ := $(SRC:%.c=$(B)/%.o) $(SRC_CXX:%.cc=$(B)/%.o) $(B)/build_info.o
 LIB := $(B)/libpaligrid.a
@@ -86,6 +90,14 @@ $(LIB): $(OBJ)
 	$(Q)rm -f $@ && ar qcs $@ $^
 
 $(B)/src/ops/ref/%.o: CFLAGS_ALL += -O3
+# Which instructions a file of ops/cpu may use is in its name; isa.c decides which files are called.
+AVX2 := -mavx2 -mfma -mf16c
+AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
+$(B)/src/ops/cpu/%.o: CFLAGS_ALL += $(OPENMP)
+$(B)/src/ops/cpu/%_avx2.o: CFLAGS_ALL += $(AVX2)
+$(B)/src/ops/cpu/%_avx512.o: CFLAGS_ALL += $(AVX512)
+$(B)/src/ops/cpu/%_avx512bf16.o: CFLAGS_ALL += $(AVX512) -mavx512bf16
+$(B)/src/ops/cpu/%_amx.o: CFLAGS_ALL += $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8
 $(B)/src/image/libraries.o: CFLAGS_ALL += -DIMAGE_LIBRARIES='"$(IMAGE_LIBRARIES)"'
 $(B)/%.o: %.c $(B)/flags
 	$(call say,CC,$<)
@@ -107,6 +119,10 @@ $(B)/build_info.c: FORCE
 	@scripts/build_info.sh '$(VERSION)' '$(CC)' '$(VARIANT): $(OPT) $(EXACT) $(CFLAGS_EXTRA)' >$@.new
 	@$(replace_if_changed)
 
+# Targets that build and then run something build on all cores, unless make was given its own -j.
+JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+BUILD_THEN = @$(MAKE) --no-print-directory $(JOBS)
+
 # ---- tests ----
 $(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(LIB)
 	$(call say,LINK,$@)
@@ -119,7 +135,7 @@ lib: $(LIB) ## build the archive of all rooms, without the program
 tests: $(TESTS)
 # A test that does not build counts as failed; the others still run.
 run-tests:
-	@built=yes; $(MAKE) -k --no-print-directory all tests || built=no; \
+	@built=yes; $(MAKE) -k --no-print-directory $(JOBS) all tests || built=no; \
 	VARIANT=$(VARIANT) BUILD=$(BUILD) PYTHON=$(PYTHON) BUILT=$$built tests/run.sh $(TEST_ARGS)
 
 check: ## build and run the quick tests (under two minutes); TEST_ARGS=pattern picks some
@@ -132,20 +148,21 @@ asan: ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory VARIANT=asan run-tests
 
 demo: deps ## install what is missing, build, run the bundled model on its images
-	@$(MAKE) --no-print-directory all
+	$(BUILD_THEN) all
 	@scripts/demo.sh
 
 oracle: all ## compare against the Python reference on all its models (needs torch, transformers)
 	@scripts/oracle.sh
 
 fuzz: ## run each fuzz target for FUZZ_SECONDS (60); needs clang
-	@$(MAKE) --no-print-directory VARIANT=fuzz CC=clang run-fuzz
+	$(BUILD_THEN) VARIANT=fuzz CC=clang run-fuzz
 run-fuzz: $(FUZZERS)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh $(B) $(FUZZERS)
 
 lint: ## dependency order, writable globals, shell scripts
 	@scripts/check_layers.sh
-	@$(MAKE) --no-print-directory $(LIB) && scripts/check_globals.sh $(LIB)
+	$(BUILD_THEN) lib
+	@scripts/check_globals.sh $(LIB)
 	@shellcheck .ci/run $$(find scripts launch slurm tests -name '*.sh' -o -name '*.sbatch')
 
 format: ## clang-format on every C and C++ file

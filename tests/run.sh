@@ -2,7 +2,7 @@
 # Runs the tests: run.sh [--quick] [--list] [PATTERN...]. Called by make check, test and asan.
 #
 # A test is tests/<kind>/test_*.c (its program lies in build/<variant>/tests/<kind>/) or an
-# executable tests/<kind>/test_*.sh or test_*.py. Its first three lines may say
+# executable tests/<kind>/test_*.sh or test_*.py. Its first five lines may say
 #   // RANKS: 1 2 4     a C program runs once per number under mpirun; only "1": without mpirun.
 #                       A script (# RANKS: ...) runs once per number, not under mpirun: it starts
 #                       the program itself, with $LAUNCH before it.
@@ -67,8 +67,8 @@ export MPIRUN
 # ---- one test ----
 passed=0 failed=0 skipped=0 failures=() skips=()
 
-head_value() { # FILE KEY: the text after "KEY:" in the first three lines
-    sed -n "1,3s@^\(//\|#\) *$2: *\([^*]*\).*@\2@p" "$1" | head -n 1
+head_value() { # FILE KEY: the text after "KEY:" in the first five lines
+    sed -n "1,5s@^\(//\|#\) *$2: *\([^*]*\).*@\2@p" "$1" | head -n 1
 }
 
 count() { # STATUS LOG LINE SECONDS
@@ -152,7 +152,7 @@ run_script() { # SCRIPT SECONDS RANKS...
 
 wanted() { # FILE
     local p
-    [[ $quick = yes ]] && sed -n 1,3p "$1" | grep -qE '^(//|#) *SLOW' && return 1
+    [[ $quick = yes ]] && sed -n 1,5p "$1" | grep -qE '^(//|#) *SLOW' && return 1
     [[ ${#patterns[@]} = 0 ]] && return 0
     for p in "${patterns[@]}"; do
         [[ $1 = *"$p"* ]] && return 0
