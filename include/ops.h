@@ -8,9 +8,9 @@
  * tensor [n_out, n_in] in F32, BF16 or F16 and are converted exactly to f32 where they are used.
  * All pointers are device memory. Calls are queued on the device's stream; ops_sync waits.
  * A function never reads and writes the same buffer unless it says so. No call allocates except
- * ops_alloc.
+ * ops_alloc and ops_reserve.
  *
- * Determinism: row i of a result depends on row i of the inputs (and the weights) alone, never on
+ * Determinism, within a phase (ops_set_phase): row i of a result depends on row i of the inputs (and the weights) alone, never on
  * how many rows there are, so batch size and row tiling do not change a bit; output column j
  * depends on weight row j alone, so column splits do not either. */
 #ifndef OPS_H
@@ -25,8 +25,29 @@
 struct device; /* owned; created by ops_open_*, destroyed by ops_close */
 
 int ops_open_ref(struct device **out); /* host memory, plain loops */
+
+/* Host memory, threads and vector instructions (src/ops/cpu; x86-64 only). AUTO: the best that this
+ * CPU and its kernel allow. */
+enum ops_isa { OPS_ISA_AUTO, OPS_ISA_AVX2, OPS_ISA_AVX512, OPS_ISA_AVX512_BF16, OPS_ISA_AMX };
+struct ops_cpu_params {
+    enum ops_isa isa;
+    int n_threads; /* 0: as many as this process has CPUs */
+};
+/* ERR_UNSUPPORTED when the isa (for AUTO: any of them) is not to be had here. */
+int ops_open_cpu(struct device **out, const struct ops_cpu_params *p);
+/* What AUTO would choose; AUTO itself when there is nothing to choose. */
+enum ops_isa ops_cpu_best_isa(void);
+
 void ops_close(struct device *d);
-const char *ops_name(const struct device *d);
+const char *ops_name(const struct device *d); /* "ref", "cpu-amx", ... */
+
+/* Scratch memory for calls of up to max_tok rows and max_cols columns of input; before the first
+ * linear layer. A call that needs more is a bug (ASSERT). */
+int ops_reserve(struct device *d, size_t max_tok, size_t max_cols);
+/* A table may choose its kernels, and so the last bits of results, by the phase, never by the
+ * number of rows in a call. A new device is in PREFILL. */
+enum ops_phase { OPS_PHASE_PREFILL, OPS_PHASE_DECODE };
+void ops_set_phase(struct device *d, enum ops_phase phase);
 
 /* ---- memory ---- */
 int ops_alloc(struct device *d, size_t n_bytes, void **out); /* 64-byte aligned, zeroed */

@@ -9,7 +9,7 @@ set -euo pipefail
 packages=(build-essential pkg-config git libopenmpi-dev openmpi-bin libhdf5-dev libjansson-dev
     libturbojpeg0-dev libwebp-dev libstb-dev libsentencepiece-dev libseccomp-dev libxxhash-dev
     libcmocka-dev python3-numpy python3-h5py)
-clang_packages=(clang clang-format libclang-rt-14-dev shellcheck) # for CC=clang, fuzz, format, lint
+clang_packages=(clang clang-format libclang-rt-14-dev libomp-dev shellcheck) # for CC=clang, fuzz, format, lint
 spack_specs=(gmake pkgconf openmpi hdf5 jansson libjpeg-turbo libwebp stb sentencepiece libseccomp
     xxhash cmocka py-numpy py-h5py)
 

@@ -50,9 +50,11 @@ void case_free(struct case_tensor *t)
 }
 
 void case_linear(double *y, double *bound, const float *x, const float *w, const float *bias,
-                 size_t n_tok, size_t n_out, size_t n_in)
+                 struct case_shape shape)
 {
-    for (size_t t = 0; t < n_tok; t++)
+    const size_t n_out = shape.n_out, n_in = shape.n_in;
+
+    for (size_t t = 0; t < shape.n_tok; t++)
         for (size_t j = 0; j < n_out; j++) {
             double sum = bias ? (double)bias[j] : 0.0, size = fabs(sum);
 
@@ -63,7 +65,7 @@ void case_linear(double *y, double *bound, const float *x, const float *w, const
                 size += fabs(p);
             }
             y[t * n_out + j] = sum;
-            bound[t * n_out + j] = ((double)n_in + 2) * CASE_EPS * size;
+            bound[t * n_out + j] = (((double)n_in + 2) * CASE_EPS + shape.x_off) * size;
         }
 }
 

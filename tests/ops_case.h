@@ -24,10 +24,14 @@ void case_free(struct case_tensor *t);
 /* Half the distance of neighbouring f32 at 1: the largest relative error of one operation. */
 #define CASE_EPS 0x1p-24
 
-/* y[t][j] = x[t] . w[j] + bias[j] (bias may be NULL); bound: (n_in + 2) eps sum |x w|, which holds
- * for any order of an f32 sum. */
+/* y[t][j] = x[t] . w[j] + bias[j] (bias may be NULL); bound: ((n_in + 2) eps + x_off) sum |x w|,
+ * which holds for any order of an f32 sum of inputs that are off by x_off, relatively. */
+struct case_shape {
+    size_t n_tok, n_out, n_in;
+    double x_off;
+};
 void case_linear(double *y, double *bound, const float *x, const float *w, const float *bias,
-                 size_t n_tok, size_t n_out, size_t n_in);
+                 struct case_shape shape);
 double case_gelu_tanh(double x);
 
 /* Attention over keys and values [n_keys, n_kv, d_head] in plain order. */

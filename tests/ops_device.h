@@ -13,6 +13,9 @@ struct CMUnitTest;
 /* Runs the tests once for every table of this build, *state being its device; the number of
  * failures, for main. */
 int case_run_tables(const struct CMUnitTest *tests, size_t n_tests);
+/* The relative error a table may make of each input of a linear layer before it multiplies, with
+ * weights of this type: tables with bf16 instructions round inputs to bf16 for bf16 weights. */
+double case_x_rounding(const struct device *d, enum dtype weights);
 
 void *case_put(struct device *d, const void *host, size_t n_bytes);
 void *case_room(struct device *d, size_t n_bytes);

@@ -51,6 +51,16 @@ bool ops_is_host(const struct device *d)
     return d->ops->is_host;
 }
 
+int ops_reserve(struct device *d, size_t max_tok, size_t max_cols)
+{
+    return d->ops->reserve(d, max_tok, max_cols);
+}
+
+void ops_set_phase(struct device *d, enum ops_phase phase)
+{
+    d->phase = phase;
+}
+
 int ops_alloc(struct device *d, size_t n_bytes, void **out)
 {
     return d->ops->alloc(d, n_bytes, out);

@@ -13,6 +13,7 @@ struct ops {
     const char *name;
     bool is_host; /* device pointers are host pointers */
     void (*close)(struct device *d);
+    int (*reserve)(struct device *d, size_t max_tok, size_t max_cols);
 
     int (*alloc)(struct device *d, size_t n_bytes, void **out);
     void (*free)(struct device *d, void *p);
@@ -54,6 +55,7 @@ struct ops {
 
 struct device {
     const struct ops *ops;
+    enum ops_phase phase;
     void *stream;  /* the table's own: a CUDA stream, NULL on the host */
     void *context; /* the table's own: library handles, limits */
 };

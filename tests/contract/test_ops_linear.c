@@ -133,19 +133,20 @@ static void check_linear(struct device *d, enum dtype type, size_t n_tok, size_t
     struct case_tensor up = case_tensor(type, n_out, n_in, 5, 1.0f);
     struct tensor dw = case_put_tensor(d, &w.t), db = case_put_tensor(d, &b.t),
                   dup = case_put_tensor(d, &up.t);
+    const struct case_shape shape = {n_tok, n_out, n_in, case_x_rounding(d, type)};
     const size_t n = n_tok * n_out;
     float *x = case_filled(n_tok * n_in, 3, 1.0f), *y = malloc(n * sizeof *y);
     float *dx = case_put(d, x, n_tok * n_in * sizeof *x), *dy = case_room(d, n * sizeof *y);
     double *want = malloc(n * sizeof *want), *bound = malloc(n * sizeof *bound);
     double *gate = malloc(n * sizeof *gate), *gate_bound = malloc(n * sizeof *gate_bound);
 
-    case_linear(want, bound, x, w.wide, NULL, n_tok, n_out, n_in);
+    case_linear(want, bound, x, w.wide, NULL, shape);
     assert_int_equal(ops_linear(d, dy, dx, &dw, NULL, OPS_ACT_NONE, n_tok), OK);
     case_get(d, y, dy, n * sizeof *y);
     case_assert_within(y, want, bound, n);
 
     /* GELU's slope is below 1.13; its own roundings are 16 eps of the argument's size. */
-    case_linear(want, bound, x, w.wide, b.wide, n_tok, n_out, n_in);
+    case_linear(want, bound, x, w.wide, b.wide, shape);
     for (size_t i = 0; i < n; i++) {
         bound[i] = 1.13 * bound[i] + 16 * CASE_EPS * fabs(want[i]);
         want[i] = case_gelu_tanh(want[i]);
@@ -154,8 +155,8 @@ static void check_linear(struct device *d, enum dtype type, size_t n_tok, size_t
     case_get(d, y, dy, n * sizeof *y);
     case_assert_within(y, want, bound, n);
 
-    case_linear(gate, gate_bound, x, w.wide, NULL, n_tok, n_out, n_in);
-    case_linear(want, bound, x, up.wide, NULL, n_tok, n_out, n_in);
+    case_linear(gate, gate_bound, x, w.wide, NULL, shape);
+    case_linear(want, bound, x, up.wide, NULL, shape);
     for (size_t i = 0; i < n; i++) {
         const double g = case_gelu_tanh(gate[i]),
                      g_off = 1.13 * gate_bound[i] + 16 * CASE_EPS * fabs(gate[i]);
@@ -306,7 +307,8 @@ static void any_split_gives_the_same_sums(void **state)
         assert_int_equal(part[i], 0);
 
     /* 6 chunks round at 2^-37 each, the end to f32 */
-    case_linear(want, bound, x, w.wide, NULL, TOK, OUT, IN);
+    case_linear(want, bound, x, w.wide, NULL,
+                (struct case_shape){TOK, OUT, IN, case_x_rounding(d, DTYPE_BF16)});
     for (size_t i = 0; i < TOK * OUT; i++) {
         y[i] = finish(d, whole[i]);
         bound[i] += 6 * 0x1p-37 + CASE_EPS * fabs(want[i]);

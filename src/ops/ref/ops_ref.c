@@ -14,6 +14,7 @@ static const struct ops ref_ops = {
     .name = "ref",
     .is_host = true,
     .close = ref_close,
+    .reserve = ref_reserve,
     .alloc = ref_alloc,
     .free = ref_free,
     .upload = ref_upload,

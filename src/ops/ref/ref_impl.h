@@ -1,10 +1,11 @@
-/* Entries of the ref table, by file. Only src/ops/ref includes it. */
+/* Entries of the ref table, by file. Only src/ops includes it: other host tables borrow entries. */
 #ifndef REF_IMPL_H
 #define REF_IMPL_H
 
 #include "../ops_impl.h"
 
 /* memory.c */
+int ref_reserve(struct device *d, size_t max_tok, size_t max_cols); /* needs no scratch */
 int ref_alloc(struct device *d, size_t n_bytes, void **out);
 void ref_free(struct device *d, void *p);
 int ref_upload(struct device *d, void *dst, const void *host_src, size_t n_bytes);

@@ -1,0 +1,38 @@
+/* The cpu table's device, its threads and its entries, by file. Only src/ops/cpu includes it.
+ *
+ * ops_cpu.c starts from the entries of ops/ref and replaces those that have a faster version here.
+ * A file named *_avx2.c, *_avx512.c, *_avx512bf16.c or *_amx.c is compiled for these instructions
+ * (Makefile) and may be called only on a device of that isa or a better one; no other file may
+ * contain such instructions. */
+#ifndef CPU_IMPL_H
+#define CPU_IMPL_H
+
+#include "../ops_impl.h"
+
+struct cpu {
+    struct device base; /* first member: cpu_of() casts back */
+    struct ops table;   /* base.ops: the entries chosen for this isa */
+    enum ops_isa isa;   /* never AUTO */
+    int n_threads;
+};
+
+static inline struct cpu *cpu_of(struct device *d)
+{
+    return (struct cpu *)d;
+}
+
+/* isa.c */
+bool isa_available(enum ops_isa isa);
+/* Asks the kernel to let this process use AMX tiles; false when it refuses. */
+bool isa_permit_amx(void);
+
+/* team.c: runs body(arg, begin, end, thread) until all of [0, n) was given out once, in ranges of
+ * at most max_range items that shrink towards the end, so that no thread waits long for another.
+ * Which thread gets what is chance; the result may not depend on it. thread < c->n_threads. Not to
+ * be called from within a body. */
+void team_share(const struct cpu *c, size_t n, size_t max_range,
+                void (*body)(void *arg, size_t begin, size_t end, int thread), void *arg);
+/* CPUs this process may run on. */
+int team_n_cpus(void);
+
+#endif

@@ -1,0 +1,80 @@
+/* The table for x86-64 hosts: entries of ops/ref, replaced where this room has a faster version.
+ *
+ * Which instructions are used is fixed when the device is opened, from what the CPU has and the
+ * kernel allows (isa.c). Memory is the host's, as in ops/ref. */
+#include "cpu_impl.h"
+
+#include <stdlib.h>
+
+#include "../ref/ref_impl.h"
+#include "status.h"
+
+static void cpu_close(struct device *d)
+{
+    free(cpu_of(d));
+}
+
+static const struct ops plain = {
+    .name = "cpu",
+    .is_host = true,
+    .close = cpu_close,
+    .reserve = ref_reserve,
+    .alloc = ref_alloc,
+    .free = ref_free,
+    .upload = ref_upload,
+    .download = ref_download,
+    .copy = ref_copy,
+    .sync = ref_sync,
+    .layernorm = ref_layernorm,
+    .rmsnorm = ref_rmsnorm,
+    .postnorm_add_norm = ref_postnorm_add_norm,
+    .linear = ref_linear,
+    .linear_geglu = ref_linear_geglu,
+    .linear_fixed = ref_linear_fixed,
+    .fixed_finish = ref_fixed_finish,
+    .patch_embed = ref_patch_embed,
+    .embed = ref_embed,
+    .rope_store = ref_rope_store,
+    .attention = ref_attention,
+    .softcap = ref_softcap,
+    .topn = ref_topn,
+    .sum_exp_fixed = ref_sum_exp_fixed,
+};
+
+static const char *const table_name[] = {
+    [OPS_ISA_AVX2] = "cpu-avx2",
+    [OPS_ISA_AVX512] = "cpu-avx512",
+    [OPS_ISA_AVX512_BF16] = "cpu-avx512_bf16",
+    [OPS_ISA_AMX] = "cpu-amx",
+};
+
+enum ops_isa ops_cpu_best_isa(void)
+{
+    for (enum ops_isa isa = OPS_ISA_AMX; isa > OPS_ISA_AUTO; isa--)
+        if (isa_available(isa))
+            return isa;
+    return OPS_ISA_AUTO;
+}
+
+int ops_open_cpu(struct device **out, const struct ops_cpu_params *p)
+{
+    const enum ops_isa isa = p->isa == OPS_ISA_AUTO ? ops_cpu_best_isa() : p->isa;
+    struct cpu *c;
+
+    ASSERT(p->n_threads >= 0);
+    if (isa == OPS_ISA_AUTO)
+        return FAIL(ERR_UNSUPPORTED, "this CPU lacks AVX2, FMA or F16C");
+    if (!isa_available(isa) || (isa == OPS_ISA_AMX && !isa_permit_amx()))
+        return FAIL(ERR_UNSUPPORTED, "this CPU or kernel does not offer what %s needs",
+                    table_name[isa]);
+    c = calloc(1, sizeof *c);
+    if (!c)
+        return FAIL(ERR_NOMEM, "device");
+    c->table = plain;
+    c->table.name = table_name[isa];
+    c->base.ops = &c->table;
+    c->isa = isa;
+    c->n_threads = p->n_threads ? p->n_threads : team_n_cpus();
+    *out = &c->base;
+    return OK;
+}
