@@ -153,41 +153,65 @@ static void slices_equal_the_file(void **state)
     job_close(&j);
 }
 
-/* Long rows are read run by run: only the bytes of the slices, each once over the group. */
-static void long_rows_are_read_once(void **state)
+/* ---- large tensors: several windows, several pieces, a row longer than a piece ---- */
+
+static const struct large {
+    size_t n_rows, n_cols;
+    bool once; /* gaps are long: only the bytes of the slices are read, each once over the group */
+} larges[] = {{720, 6001, true}, {9000, 200, false}, {2, 4300000, true}};
+
+static void write_large(struct checkpoint *k, const struct large *t, const float *data)
 {
-    static const char header[] = "{\"lm_head.weight\":{\"dtype\":\"F32\",\"shape\":[40,6001],"
-                                 "\"data_offsets\":[0,960160]}}     ";
-    enum { ROWS = 40, COLS = 6001 };
-    struct comm *world = *state;
+    const size_t n_bytes = t->n_rows * t->n_cols * sizeof *data;
+    char header[256];
+    struct st_image x = {.header = header, .data = (char *)(uintptr_t)data, .n_data = n_bytes};
+
+    snprintf(
+        header, sizeof header,
+        "{\"lm_head.weight\":{\"dtype\":\"F32\",\"shape\":[%zu,%zu],\"data_offsets\":[0,%zu]}} ",
+        t->n_rows, t->n_cols, n_bytes);
+    x.n_header = strlen(header);
+    checkpoint_make(k);
+    st_image_write(&x, k, "model.safetensors");
+}
+
+static void check_large(struct comm *world, const struct large *t)
+{
+    const size_t dim[] = {t->n_rows, t->n_cols}, n = t->n_rows * t->n_cols;
+    float *data = malloc(n * sizeof *data);
     struct checkpoint k = {""};
-    float *data = malloc(ROWS * COLS * sizeof *data);
-    const size_t dim[] = {ROWS, COLS};
-    struct job j;
     struct part p = {0};
+    struct job j;
 
     ASSERT_ALL(world, data != NULL);
-    for (size_t i = 0; i < ROWS * COLS; i++)
+    for (size_t i = 0; i < n; i++)
         data[i] = (float)i;
-    if (comm_rank(world) == 0) {
-        struct st_image x = {(char *)(uintptr_t)header, strlen(header), (char *)data,
-                             ROWS * COLS * sizeof *data};
-        checkpoint_make(&k);
-        st_image_write(&x, &k, "model.safetensors");
-    }
+    if (comm_rank(world) == 0)
+        write_large(&k, t, data);
     ASSERT_ALL(world, comm_bcast(world, &k, sizeof k, 0) == OK);
     job_open(&j, world, k.dir);
     split(&p, &j.w->entry[0], true, comm_rank(world), comm_size(world));
-    ASSERT_ALL(world, weights_want(j.list, "lm_head.weight", 2, dim, 0, ROWS, p.rect.col0,
+    ASSERT_ALL(world, weights_want(j.list, "lm_head.weight", 2, dim, 0, t->n_rows, p.rect.col0,
                                    p.rect.n_cols, true, &p.view) == OK);
     ASSERT_ALL(world, weights_load(j.w, j.list, j.device, world, &j.block, &j.stats) == OK);
     ASSERT_ALL(world, view_is(&p, (const char *)data));
-    ASSERT_ALL(world, j.stats.read_bytes == ROWS * p.rect.n_cols * sizeof *data);
-    ASSERT_ALL(world, j.stats.group_bytes == ROWS * COLS * sizeof *data);
+    if (t->once || comm_size(world) == 1) {
+        ASSERT_ALL(world, j.stats.read_bytes == tensor_bytes(&p.view));
+        ASSERT_ALL(world, j.stats.group_bytes == n * sizeof *data);
+    } else {
+        ASSERT_ALL(world, j.stats.read_bytes > tensor_bytes(&p.view));
+        ASSERT_ALL(world, j.stats.read_bytes <= n * sizeof *data);
+    }
     job_close(&j);
     free(data);
     if (comm_rank(world) == 0)
         checkpoint_remove(&k);
+}
+
+static void large_tensors_are_read_in_pieces(void **state)
+{
+    for (size_t i = 0; i < sizeof larges / sizeof *larges; i++)
+        check_large(*state, &larges[i]);
 }
 
 static void synthetic_slices_do_not_depend_on_ranks(void **state)
@@ -436,7 +460,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slices_equal_the_file),
-        cmocka_unit_test(long_rows_are_read_once),
+        cmocka_unit_test(large_tensors_are_read_in_pieces),
         cmocka_unit_test(synthetic_slices_do_not_depend_on_ranks),
         cmocka_unit_test(views_have_the_shapes_of_their_rectangles),
         cmocka_unit_test(memory_apart_is_uploaded_to),
