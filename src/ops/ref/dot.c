@@ -53,13 +53,20 @@ static void accumulate_tail(struct acc *acc, const struct dot_x *x, size_t k, co
                             size_t w_k, size_t n)
 {
     struct block tail;
-    float row[LANES] = {0};
+    float row[DOT_GROUP][LANES] = {{0}};
 
     for (size_t r = 0; r < DOT_ROWS; r++)
         memcpy(tail.row[r], w->row[r] + w_k, LANES * sizeof(float));
-    for (size_t t = 0; t < x->n; t++) {
-        memcpy(row, x->row + t * x->stride + k, n * sizeof(float));
-        accumulate_one(&acc[t], row, &tail, LANES);
+    for (size_t t = 0; t < x->n; t += DOT_GROUP) {
+        const size_t n_group = x->n - t < DOT_GROUP ? x->n - t : DOT_GROUP;
+
+        for (size_t i = 0; i < n_group; i++)
+            memcpy(row[i], x->row + (t + i) * x->stride + k, n * sizeof(float));
+        if (n_group == DOT_GROUP)
+            accumulate_four(&acc[t], row[0], LANES, &tail, LANES);
+        else
+            for (size_t i = 0; i < n_group; i++)
+                accumulate_one(&acc[t + i], row[i], &tail, LANES);
     }
 }
 

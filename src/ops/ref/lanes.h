@@ -32,13 +32,17 @@ void lanes_widen(float *dst, const void *data, enum dtype type, size_t first, si
 /* Sum of a[i] * b[i]. */
 float lanes_dot(const float *a, const float *b, size_t n);
 
-/* The fixed tree; a is overwritten. */
+/* The fixed tree; a is overwritten. Three loops with constant counts, because compilers do not
+ * unroll one over a halving count. */
 LANES_INLINE float lanes_sum(float a[LANES])
 {
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int j = 0; j < half; j++)
-            a[j] += a[j + half];
-    return a[0];
+    for (int j = 0; j < 8; j++)
+        a[j] += a[j + 8];
+    for (int j = 0; j < 4; j++)
+        a[j] += a[j + 4];
+    for (int j = 0; j < 2; j++)
+        a[j] += a[j + 2];
+    return a[0] + a[1];
 }
 
 /* exp(r) - 1 for |r| <= ln(2) / 2 and the n of x = n ln(2) + r, for |x| < 1e5. Taylor's polynomial
