@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # RANKS: 1
 # TIMEOUT: 1800
+# SLOW
 """The same bits on 1, 2, 3, 4 and 5 ranks (as many as there are query heads): every dataset of a dump.
 
 f32 weights (gqa2, caps with one KV head, mha with six) and bf16 weights (gqa4 and tp with eight

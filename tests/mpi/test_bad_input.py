@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # RANKS: 1
 # TIMEOUT: 900
+# SLOW
 """Damaged checkpoints, images, options and prompts: a clear message, a stable exit code, no crash, no hang.
 
 Every case runs on 1 and on 3 ranks. A case names the exit status and what the message must hold:
@@ -120,6 +121,11 @@ def alias(head, data):
     return data + bytes(64)
 
 
+def extra(head, data):
+    head["language_model.model.layers.7.extra.weight"] = {"dtype": "BF16", "shape": [32], "data_offsets": [len(data), len(data) + 64]}
+    return data + bytes(64)
+
+
 CHECKPOINTS = [
     ("no config", drop("config.json"), "config.json"),
     ("config is not JSON", put("config.json", b"{ not json"), "config.json"),
@@ -152,7 +158,8 @@ CHECKPOINTS = [
     ("unknown type", edit_header(lambda h, d: h[NORM].__setitem__("dtype", "Q4")), NORM),
     ("tensor named twice", double_key, "model.safetensors"),
     ("two namings of one tensor", edit_header(alias), "norm.weight"),
-    ("tensor missing", edit_header(lambda h, d: h.__setitem__("language_model.model.layers.7.extra.weight", h.pop(NORM)) and None), "layers.7.extra"),
+    ("tensor missing", edit_header(lambda h, d: h.__setitem__("language_model.model.layers.7.extra.weight", h.pop(NORM)) and None), NORM),
+    ("tensor unknown", edit_header(extra), "layers.7.extra"),
     ("config wants another width", text("intermediate_size", 46), "mlp"),
     ("NaN weight", first_bits(DOWN, 0x7FC1), DOWN),
     ("infinite weight", first_bits(NORM, 0xFF80), NORM),
