@@ -49,6 +49,9 @@ def test_without_ranks():
     for args in (["--version", "--json"], ["info", "--json"], ["info", "--json", MODEL]):
         status, out, _ = launch(*args)
         check(f"{args}", status == 0 and len(rows(out)) == 1, (status, out))
+    for name in sorted(os.listdir(os.path.join(ROOT, "configs"))):
+        status, out, err = launch("run", "--config", os.path.join(ROOT, "configs", name), "--print-config")
+        check(f"configs/{name}", status == 0 and "log-level = info\n" in out, err)
     plan = rows(launch("info", "--json", MODEL)[1])[0]["plan"]
     check("a plan for each rank count", [p["ranks"] for p in plan] == [1, 2, 3, 4], plan)
 
