@@ -142,6 +142,10 @@ static void check_run(struct options *o)
         option_error(o, "run needs --prompt (or --list)");
     if (!o->list && !o->images.n)
         option_error(o, "run needs an image (or --list)");
+    for (size_t i = 0; i < o->images.n; i++) {
+        if (!o->images.item[i][0])
+            option_error(o, "the name of an image is empty");
+    }
     if (!o->list && o->images_dir)
         option_error(o,
                      "--images is the folder for --list; name images one by one, or give --list");

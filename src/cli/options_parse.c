@@ -143,9 +143,13 @@ static bool set_flag(struct options *o, const char *text, bool *at, const char *
     return true;
 }
 
-static bool set_text(struct options *o, const char *text, char **at)
+static bool set_text(struct options *o, const char *text, char **at, const char *where)
 {
-    char *copy = strdup(text);
+    char *copy;
+
+    if (!*text)
+        return option_error(o, "%s: empty", where);
+    copy = strdup(text);
 
     if (!copy)
         return no_memory(o);
@@ -169,7 +173,7 @@ static bool set_value(struct options *o, const struct option_row *row, const cha
     case OPTION_REAL:
         return set_real(o, row, text, at, where);
     case OPTION_TEXT:
-        return set_text(o, text, at);
+        return set_text(o, text, at, where);
     case OPTION_CHOICE:
         return set_choice(o, row, text, at, where);
     case OPTION_LIST:
