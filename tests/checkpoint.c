@@ -132,6 +132,35 @@ void st_image_write(const struct st_image *x, const struct checkpoint *k, const 
     assert_int_equal(fclose(f), 0);
 }
 
+void checkpoint_write_container(const struct checkpoint *k, const char *name, const char *header,
+                                size_t n_data)
+{
+    struct st_image x = {.header = strdup(header),
+                         .n_header = strlen(header),
+                         .data = calloc(1, n_data + 1),
+                         .n_data = n_data};
+
+    assert_non_null(x.header);
+    assert_non_null(x.data);
+    st_image_write(&x, k, name);
+    st_image_release(&x);
+}
+
+void checkpoint_refused(const struct checkpoint *k, const char *what, int rc,
+                        const char *const *says, size_t n_says)
+{
+    struct model_config cfg;
+    struct weights *w = NULL;
+    int got = weights_open(&w, &cfg, k->dir);
+
+    if (got != rc)
+        fail_msg("%s: %s: %s", what, status_name(got), log_last_error());
+    for (size_t i = 0; i < n_says && says[i]; i++)
+        if (!strstr(log_last_error(), says[i]))
+            fail_msg("%s: \"%s\" does not say \"%s\"", what, log_last_error(), says[i]);
+    assert_null(w);
+}
+
 /* ---- asking for everything ---- */
 
 static int add_name(void *ctx, const struct synthetic_tensor *t)

@@ -44,6 +44,14 @@ void st_image_release(struct st_image *x);
 void st_image_replace(struct st_image *x, const char *after, const char *find, const char *by);
 void st_image_write(const struct st_image *x, const struct checkpoint *k, const char *name);
 
+/* A file of this header and n_data zeros. */
+void checkpoint_write_container(const struct checkpoint *k, const char *name, const char *header,
+                                size_t n_data);
+/* weights_open must fail with rc, and the message must hold every text of says (up to a NULL).
+ * what: for ours. */
+void checkpoint_refused(const struct checkpoint *k, const char *what, int rc,
+                        const char *const *says, size_t n_says);
+
 /* What a model of this configuration asks for, whole: names and shapes as the synthetic source
  * lists them. */
 struct everything {
