@@ -54,7 +54,8 @@ static void patches_are_a_convolution(void **state)
                     sum += v;
                     size += fabs(v);
                 }
-        assert_true(fabs((double)x[i] - sum) <= ((K + 3) * CASE_EPS + case_x_rounding(d, DTYPE_BF16)) * size);
+        assert_true(fabs((double)x[i] - sum) <=
+                    ((K + 3) * CASE_EPS + case_x_rounding(d, DTYPE_BF16)) * size);
     }
     ops_free(d, dpx);
     ops_free(d, dx);
@@ -326,6 +327,12 @@ static void exponentials_sum_as_integers(void **state)
         assert_int_equal(ops_sum_exp_fixed(d, dx + i, N - i < 617 ? N - i : 617, 20.0f, &parts),
                          OK);
     assert_int_equal(parts, whole);
+    for (size_t i = 0; i < 200; i++) { /* one entry alone is rounded to nearest, not cut off */
+        int64_t one = 0;
+
+        assert_int_equal(ops_sum_exp_fixed(d, dx + i, 1, 20.0f, &one), OK);
+        assert_true(fabsl((long double)one - 0x1p40L * expl((long double)x[i] - 20.0L)) <= 0.501L);
+    }
     ops_free(d, dx);
     free(x);
 }
