@@ -63,6 +63,7 @@ SRC_CXX := $(sort $(shell find src -name '*.cc'))
 OBJ := $(SRC:%.c=$(B)/%.o) $(SRC_CXX:%.cc=$(B)/%.o) $(B)/build_info.o
 LIB := $(B)/libpaligrid.a
 PROGRAM := $(B)/paligrid
+SHEET := $(B)/contact_sheet
 
 # tests/<kind>/test_*.c are programs, tests/fuzz/fuzz_*.c fuzz targets; any other .c below tests/
 # helps the test programs and is linked into all of them.
@@ -77,10 +78,14 @@ say = $(if $(V),,@printf '  %-6s %s\n' $(1) $(2))
 .SECONDARY:
 .PHONY: all lib tests run-tests check test demo oracle asan fuzz run-fuzz deps lint format install clean help FORCE
 
-all: $(PROGRAM) ## build the program (VARIANT=release, debug, asan; CC=gcc, clang)
+all: $(PROGRAM) $(SHEET) ## build the program (VARIANT=release, debug, asan; CC=gcc, clang)
 	$(if $(filter build/release,$(B)),@ln -sfn $(PROGRAM) paligrid)
 
 $(PROGRAM): $(B)/src/cli/main.o $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(MPICC) $(CFLAGS_ALL) -o $@ $^ $(LDLIBS)
+
+$(SHEET): $(B)/demo/contact_sheet.o $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(MPICC) $(CFLAGS_ALL) -o $@ $^ $(LDLIBS)
 

@@ -137,25 +137,38 @@ static struct walk walk_of(int orientation, ptrdiff_t w, ptrdiff_t h)
     }
 }
 
+/* Moves pixels in bands of rows: a rotation reads down the columns of its source, and within a
+ * band it finds neighbours in cache. */
+static void walk_pixels(const struct walk *walk, const uint8_t *from, int width, int height,
+                        uint8_t *to)
+{
+    enum { BAND_ROWS = 16 };
+
+    for (int y0 = 0; y0 < height; y0 += BAND_ROWS) {
+        int end = height - y0 < BAND_ROWS ? height : y0 + BAND_ROWS;
+        for (int x = 0; x < width; x++) {
+            for (int y = y0; y < end; y++)
+                memcpy(to + 3 * ((size_t)y * (size_t)width + (size_t)x),
+                       from + 3 * (walk->first + x * walk->step_x + y * walk->step_y), 3);
+        }
+    }
+}
+
 int orientation_apply(struct image *img, int orientation)
 {
     int swaps = orientation >= 5;
     int width = swaps ? img->height_px : img->width_px;
     int height = swaps ? img->width_px : img->height_px;
     struct walk walk;
-    uint8_t *rgb, *to;
+    uint8_t *rgb;
 
     if (orientation < 2 || orientation > 8)
         return OK;
-    walk = walk_of(orientation, img->width_px, img->height_px);
-    rgb = to = malloc((size_t)width * (size_t)height * 3);
+    rgb = malloc((size_t)width * (size_t)height * 3);
     if (!rgb)
         return ERR_NOMEM;
-    for (ptrdiff_t y = 0; y < height; y++) {
-        ptrdiff_t at = walk.first + y * walk.step_y;
-        for (int x = 0; x < width; x++, at += walk.step_x, to += 3)
-            memcpy(to, img->rgb + 3 * at, 3);
-    }
+    walk = walk_of(orientation, img->width_px, img->height_px);
+    walk_pixels(&walk, img->rgb, width, height, rgb);
     free(img->rgb);
     img->rgb = rgb;
     img->width_px = width;
