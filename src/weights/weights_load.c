@@ -300,6 +300,16 @@ static int sum_read_bytes(struct weights_stats *s, struct comm *c)
     return OK;
 }
 
+/* Ranks that opened the same checkpoint fail alike here, so rank 0 goes first and the user reads
+ * the message once; a rank that fails alone still speaks for itself. */
+static int match_on_all(const struct weights *w, struct weights_list *l, struct comm *c)
+{
+    const bool is_lead = comm_rank(c) == 0;
+
+    TRY(comm_agree(c, is_lead ? match(w, l) : OK));
+    return comm_agree(c, is_lead ? OK : match(w, l));
+}
+
 int weights_load(struct weights *w, struct weights_list *l, struct device *d, struct comm *c,
                  struct arena *block, struct weights_stats *stats)
 {
@@ -310,7 +320,7 @@ int weights_load(struct weights *w, struct weights_list *l, struct device *d, st
     int rc, all;
 
     l->frozen = true;
-    TRY(comm_agree(c, match(w, l)));
+    TRY(match_on_all(w, l, c));
     TRY(check_same(w, l, c));
     TRY(weights_check_cover(w, l, c));
     s.rank_bytes = lay_out(l);
