@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-int64_t clock_us(void);              /* monotonic microseconds */
-size_t clock_peak_rss_bytes(void);   /* VmHWM of this process, 0 when unknown */
+int64_t clock_us(void);            /* monotonic microseconds */
+size_t clock_peak_rss_bytes(void); /* VmHWM of this process, 0 when unknown */
 
 #endif

@@ -12,7 +12,7 @@
 enum { CONFIG_MAX_LAYERS = 128, CONFIG_MAX_EOS = 8 };
 
 struct vision_config {
-    int image_px;  /* side of the square input */
+    int image_px; /* side of the square input */
     int patch_px;
     int n_patches; /* (image_px / patch_px)^2 = image tokens per image */
     int d_model, n_heads, d_head, d_ff, n_layers;
@@ -28,8 +28,8 @@ struct text_config {
     float logit_softcap; /* 0: off */
     int window;          /* tokens a sliding layer sees while decoding, itself included */
     bool sliding[CONFIG_MAX_LAYERS];
-    bool tied;           /* logits use the embedding table */
-    int max_positions;   /* 8192 by default; a longer prompt is refused */
+    bool tied;         /* logits use the embedding table */
+    int max_positions; /* 8192 by default; a longer prompt is refused */
 };
 
 struct model_config {

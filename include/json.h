@@ -21,7 +21,7 @@ int json_parse_file(struct json_doc **out, const char *path, size_t max_bytes, i
 void json_free(struct json_doc *doc);
 const struct json *json_root(const struct json_doc *doc);
 
-/* jansson owns JSON_STRING, json_string() and their like; hence KIND, and _text and _number below. */
+/* jansson owns JSON_STRING, json_string() and their like: hence KIND, and _text, _number below. */
 enum json_kind {
     JSON_KIND_NULL,
     JSON_KIND_BOOL,

@@ -30,7 +30,8 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 int status_exit_code(int rc);
 const char *status_name(int rc); /* "ERR_MODEL" */
 
-/* Before log_set_rank the log says rank "-". Levels above `level` are dropped; errors always speak. */
+/* Before log_set_rank the log says rank "-". Levels above `level` are dropped; errors always
+ * speak. */
 void log_init(enum log_level level);
 void log_set_rank(int rank, int n_ranks);
 /* The text of the last FAIL() on this rank ("" if none), for putting it into a result row.
@@ -52,17 +53,17 @@ void log_set_abort(void (*hook)(void));
 #define FAIL(code, ...) log_fail((code), __FILE__, __LINE__, __VA_ARGS__)
 
 /* The two control-flow macros of the tree. TRY_GOTO needs a local `int rc`. */
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        int try_rc = (call);                                                                       \
-        if (try_rc != OK)                                                                          \
-            return try_rc;                                                                         \
+#define TRY(call)            \
+    do {                     \
+        int try_rc = (call); \
+        if (try_rc != OK)    \
+            return try_rc;   \
     } while (0)
-#define TRY_GOTO(call, label)                                                                      \
-    do {                                                                                           \
-        rc = (call);                                                                               \
-        if (rc != OK)                                                                              \
-            goto label;                                                                            \
+#define TRY_GOTO(call, label) \
+    do {                      \
+        rc = (call);          \
+        if (rc != OK)         \
+            goto label;       \
     } while (0)
 
 /* Our own bugs, in every build. Never for files, options or peers. */

@@ -22,19 +22,21 @@ const char *tensor_shape_text(char *buf, size_t n_buf, const size_t *dim, int n_
 /* Where an activation is shown to an observer (dump, tests). A forward pass calls `on` at these
  * points when a tap is given; `rows` is host memory, [n_rows, n_cols], valid during the call. */
 enum tap_point {
-    TAP_PIXELS,        /* [3*image_px, image_px], planar RGB           */
-    TAP_VISION,        /* SigLIP after the last norm [n_patches, d]    */
-    TAP_IMAGE,         /* after the projector [n_patches, d_model]     */
-    TAP_EMBEDS,        /* decoder input [n_tok, d_model]               */
-    TAP_LAYER,         /* after decoder layer `layer` [n_tok, d_model] */
-    TAP_FINAL_NORM,    /* [n_tok, d_model]                             */
-    TAP_LOGITS,        /* [1, n_vocab], after the soft-cap             */
+    TAP_PIXELS,     /* [3*image_px, image_px], planar RGB           */
+    TAP_VISION,     /* SigLIP after the last norm [n_patches, d]    */
+    TAP_IMAGE,      /* after the projector [n_patches, d_model]     */
+    TAP_EMBEDS,     /* decoder input [n_tok, d_model]               */
+    TAP_LAYER,      /* after decoder layer `layer` [n_tok, d_model] */
+    TAP_FINAL_NORM, /* [n_tok, d_model]                             */
+    TAP_LOGITS,     /* [1, n_vocab], after the soft-cap             */
 };
 struct tap {
     void *ctx;
-    int (*on)(void *ctx, enum tap_point point, int layer, const float *rows, size_t n_rows, size_t n_cols);
+    int (*on)(void *ctx, enum tap_point point, int layer, const float *rows, size_t n_rows,
+              size_t n_cols);
 };
 /* OK when tap is NULL. */
-int tap_show(const struct tap *tap, enum tap_point point, int layer, const float *rows, size_t n_rows, size_t n_cols);
+int tap_show(const struct tap *tap, enum tap_point point, int layer, const float *rows,
+             size_t n_rows, size_t n_cols);
 
 #endif

@@ -14,7 +14,7 @@
 #include "config.h"
 #include "status.h"
 
-/* A file whose parts can be chosen: members of the top level, of text_config and of vision_config. */
+/* A file whose parts can be chosen: members of the top level, text_config and vision_config. */
 static int parse(struct model_config *c, const char *top, const char *text, const char *vision)
 {
     char file[8192];
