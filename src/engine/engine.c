@@ -96,11 +96,25 @@ static int create_host_buffers(struct engine *e)
     return sampler_create(&e->sampler, e->cfg.text.n_vocab);
 }
 
+/* The device's own scratch: the longest input of a linear layer, and its widest. */
+static int reserve_scratch(struct engine *e)
+{
+    const struct vision_config *v = &e->cfg.vision;
+    const struct text_config *t = &e->cfg.text;
+    const size_t patch = 3 * (size_t)v->patch_px * (size_t)v->patch_px;
+    const size_t vision = max_of(max_of(patch, (size_t)v->d_model), (size_t)v->d_ff);
+    const size_t heads = (size_t)t->n_heads * (size_t)t->d_head;
+    const size_t text = max_of(max_of((size_t)t->d_model, (size_t)t->d_ff), heads);
+
+    return ops_reserve(e->dev, max_of(e->max_prompt, (size_t)v->n_patches), max_of(vision, text));
+}
+
 static int create_buffers(struct engine *e)
 {
     const size_t step = max_of(vision_step_bytes(&e->cfg, &e->plan), decoder_step_bytes(&e->cfg, &e->plan, e->max_prompt));
     struct replica_elems n;
 
+    TRY(reserve_scratch(e));
     TRY(arena_init(&e->step, e->dev, step));
     TRY(arena_init(&e->replica, e->dev, replica_bytes(e)));
     n = replica_elems(e);
@@ -203,5 +217,6 @@ int engine_encode(struct engine *e, const float *pixels, int slot, const struct 
     TRY(tap_show(tap, TAP_PIXELS, 0, pixels, 3 * px, px));
     TRY(ops_upload(e->dev, e->pixels, pixels, 3 * px * px * sizeof(float)));
     arena_reset(&e->step);
+    ops_set_phase(e->dev, OPS_PHASE_PREFILL);
     return vision_encode(e->vision, &e->step, e->pixels, e->features + (size_t)slot * rows, tap);
 }

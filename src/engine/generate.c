@@ -16,6 +16,8 @@ int engine_pass(struct engine *e, struct kvseq *seq, size_t n_tok, size_t n_pref
     arena_reset(&e->step);
     TRY(decoder_show_final_norm(e->decoder, &e->step, e->x, n_tok, tap));
     arena_reset(&e->step);
+    /* Always one row, whatever the pass was. */
+    ops_set_phase(e->dev, OPS_PHASE_DECODE);
     return decoder_logits(e->decoder, &e->step, e->x, n_tok - 1, e->logits);
 }
 
@@ -23,12 +25,14 @@ int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size
 {
     const size_t n_rows = (size_t)e->params.max_images * (size_t)e->cfg.vision.n_patches;
 
+    ops_set_phase(e->dev, OPS_PHASE_PREFILL);
     TRY(decoder_embed(e->decoder, e->x, ids, n_ids, e->features, n_rows));
     return engine_pass(e, seq, n_ids, n_ids, tap);
 }
 
 int engine_step(struct engine *e, struct kvseq *seq, int32_t token, size_t n_prefix)
 {
+    ops_set_phase(e->dev, OPS_PHASE_DECODE);
     TRY(decoder_embed(e->decoder, e->x, &token, 1, e->features, 0));
     return engine_pass(e, seq, 1, n_prefix, NULL);
 }
