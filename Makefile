@@ -98,7 +98,7 @@ $(B)/src/ops/ref/%.o: CFLAGS_ALL += -O3
 # Which instructions a file of ops/cpu may use is in its name; isa.c decides which files are called.
 AVX2 := -mavx2 -mfma -mf16c
 AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
-$(B)/src/ops/cpu/%.o: CFLAGS_ALL += $(OPENMP)
+$(B)/src/ops/cpu/%.o: CFLAGS_ALL += -O3 $(OPENMP)
 $(B)/src/ops/cpu/%_avx2.o: CFLAGS_ALL += $(AVX2)
 $(B)/src/ops/cpu/%_avx512.o: CFLAGS_ALL += $(AVX512)
 $(B)/src/ops/cpu/%_avx512bf16.o: CFLAGS_ALL += $(AVX512) -mavx512bf16

@@ -14,12 +14,30 @@ struct cpu {
     struct ops table;   /* base.ops: the entries chosen for this isa */
     enum ops_isa isa;   /* never AUTO */
     int n_threads;
+
+    /* ops_reserve; linear.c uses it */
+    void *packed; /* inputs in the form a kernel wants */
+    size_t packed_bytes;
+    char *thread_scratch; /* [n_threads][THREAD_BYTES] */
 };
 
 static inline struct cpu *cpu_of(struct device *d)
 {
     return (struct cpu *)d;
 }
+
+/* linear.c */
+int cpu_reserve(struct device *d, size_t max_tok, size_t max_cols);
+void cpu_release_scratch(struct cpu *c);
+int cpu_linear(struct device *d, float *y, const float *x, const struct tensor *w,
+               const struct tensor *bias, enum ops_act act, size_t n_tok);
+int cpu_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate,
+                     const struct tensor *w_up, size_t n_tok);
+int cpu_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,
+                     const struct tensor *w, size_t chunk_elems, float limit, size_t n_tok);
+int cpu_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,
+                    const struct tensor *bias, const struct tensor *position, size_t image_px,
+                    size_t patch_px, float *scratch);
 
 /* isa.c */
 bool isa_available(enum ops_isa isa);

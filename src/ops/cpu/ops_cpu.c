@@ -11,14 +11,15 @@
 
 static void cpu_close(struct device *d)
 {
-    free(cpu_of(d));
+    cpu_release_scratch(cpu_of(d));
+    free(d);
 }
 
 static const struct ops plain = {
     .name = "cpu",
     .is_host = true,
     .close = cpu_close,
-    .reserve = ref_reserve,
+    .reserve = cpu_reserve,
     .alloc = ref_alloc,
     .free = ref_free,
     .upload = ref_upload,
@@ -28,11 +29,11 @@ static const struct ops plain = {
     .layernorm = ref_layernorm,
     .rmsnorm = ref_rmsnorm,
     .postnorm_add_norm = ref_postnorm_add_norm,
-    .linear = ref_linear,
-    .linear_geglu = ref_linear_geglu,
-    .linear_fixed = ref_linear_fixed,
+    .linear = cpu_linear,
+    .linear_geglu = cpu_linear_geglu,
+    .linear_fixed = cpu_linear_fixed,
     .fixed_finish = ref_fixed_finish,
-    .patch_embed = ref_patch_embed,
+    .patch_embed = cpu_patch_embed,
     .embed = ref_embed,
     .rope_store = ref_rope_store,
     .attention = ref_attention,

@@ -10,7 +10,7 @@
 #include "status.h"
 
 /* rows [n_patches, 3 * patch^2] of pixels [3, px, px] */
-static void gather_patches(float *rows, const float *pixels, size_t image_px, size_t patch_px)
+void ref_patch_rows(float *rows, const float *pixels, size_t image_px, size_t patch_px)
 {
     const size_t side = image_px / patch_px;
 
@@ -25,22 +25,28 @@ static void gather_patches(float *rows, const float *pixels, size_t image_px, si
                 }
 }
 
-int ref_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,
-                    const struct tensor *bias, const struct tensor *position, size_t image_px,
-                    size_t patch_px, float *scratch)
+void ref_patch_position(float *x, const struct tensor *position)
 {
-    const size_t n_patches = position->dim[0], d_model = w->dim[0];
-    const struct tensor kernel = {w->data, w->dtype, 2, {d_model, 3 * patch_px * patch_px}};
+    const size_t n_elems = tensor_elems(position);
     float row[256];
 
-    gather_patches(scratch, pixels, image_px, patch_px);
-    TRY(ref_linear(d, x, scratch, &kernel, bias, OPS_ACT_NONE, n_patches));
-    for (size_t i = 0; i < n_patches * d_model; i += 256) {
-        const size_t n = n_patches * d_model - i < 256 ? n_patches * d_model - i : 256;
+    for (size_t i = 0; i < n_elems; i += 256) {
+        const size_t n = n_elems - i < 256 ? n_elems - i : 256;
 
         lanes_widen(row, position->data, position->dtype, i, n);
         for (size_t j = 0; j < n; j++)
             x[i + j] += row[j];
     }
+}
+
+int ref_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,
+                    const struct tensor *bias, const struct tensor *position, size_t image_px,
+                    size_t patch_px, float *scratch)
+{
+    const struct tensor kernel = {w->data, w->dtype, 2, {w->dim[0], 3 * patch_px * patch_px}};
+
+    ref_patch_rows(scratch, pixels, image_px, patch_px);
+    TRY(ref_linear(d, x, scratch, &kernel, bias, OPS_ACT_NONE, position->dim[0]));
+    ref_patch_position(x, position);
     return OK;
 }

@@ -1,0 +1,218 @@
+/* The prefill kernel of CPUs without AMX: panels of NR weight rows against MR tokens at a time.
+ *
+ * A panel is NR rows by up to KB units of K, transposed into [unit][NR] so that a vector holds one
+ * unit of VEC rows; it is made once per block of K and serves all tokens. Each output element is
+ * one lane that adds unit after unit. Between blocks of K the sums rest in `part`.
+ *
+ * Included by panel_*.c after a vec_*.h, a units_*.h and the panel's width NV in vectors; the
+ * functions stand here because they must be compiled for each of these. */
+#ifndef PANEL_H
+#define PANEL_H
+
+#include <string.h>
+
+#include "../ref/lanes.h"
+#include "linear_impl.h"
+
+enum { MR = 6, NR = NV * VEC, KB = 256 };
+
+struct panel {
+    const char *row[NR]; /* of a pair: gate rows, then up rows; beyond n_cols the last repeats */
+    size_t col, n_cols;  /* output columns this panel makes */
+};
+
+struct panel_scratch {
+    float weight[KB][NR]; /* units */
+    float part[PANEL_TOK][NR];
+};
+_Static_assert(sizeof(struct panel_scratch) <= THREAD_BYTES, "a thread's scratch");
+
+static inline size_t panel_cols(const struct mm *m)
+{
+    return m->w_up ? NR / 2 : NR;
+}
+
+static void panel_rows(struct panel *p, const struct mm *m, size_t index)
+{
+    const size_t width = panel_cols(m);
+
+    p->col = index * width;
+    p->n_cols = m->n_out - p->col < width ? m->n_out - p->col : width;
+    for (size_t i = 0; i < width; i++) {
+        const size_t row = p->col + (i < p->n_cols ? i : p->n_cols - 1);
+
+        p->row[i] = mm_row(m->w, row);
+        if (m->w_up)
+            p->row[width + i] = mm_row(m->w_up, row);
+    }
+}
+
+/* n elements from k on of every row, and zeros up to a whole block of VEC units. */
+static inline __attribute__((always_inline)) void panel_pack_as(struct panel_scratch *s,
+                                                                const struct panel *p,
+                                                                enum dtype type, size_t k, size_t n)
+{
+    enum { STEP = VEC * UNIT_ELEMS };
+
+    for (size_t i = 0; i < n; i += STEP) {
+        const size_t n_step = n - i < STEP ? n - i : STEP;
+
+        for (size_t r = 0; r < NR; r += VEC) {
+            struct vec v[VEC];
+
+            for (size_t j = 0; j < VEC; j++)
+                v[j] = unit_load(p->row[r + j], type, k + i, n_step);
+            vec_transpose(v);
+            for (size_t j = 0; j < VEC; j++)
+                vec_store(&s->weight[i / UNIT_ELEMS + j][r], v[j]);
+        }
+    }
+}
+
+static void panel_pack(struct panel_scratch *s, const struct panel *p, enum dtype type, size_t k,
+                       size_t n)
+{
+    if (type == DTYPE_BF16)
+        panel_pack_as(s, p, DTYPE_BF16, k, n);
+    else if (type == DTYPE_F16 && UNIT_ELEMS == 1)
+        panel_pack_as(s, p, DTYPE_F16, k, n);
+    else if (UNIT_ELEMS == 1)
+        panel_pack_as(s, p, DTYPE_F32, k, n);
+}
+
+/* part[t] += (or =) the block's product with token t; x[t] are tokens' units. */
+static void panel_multiply(float part[][NR], const float *const x[MR], const float weight[][NR],
+                           size_t n_units, size_t n_tok, bool first)
+{
+    struct vec sum[MR][NV];
+
+    for (size_t t = 0; t < MR; t++)
+        for (size_t v = 0; v < NV; v++)
+            sum[t][v] = first || t >= n_tok ? vec_zero() : vec_load(&part[t][v * VEC]);
+    for (size_t u = 0; u < n_units; u++) {
+        struct vec w[NV];
+
+        for (size_t v = 0; v < NV; v++)
+            w[v] = vec_load(&weight[u][v * VEC]);
+        for (size_t t = 0; t < MR; t++) {
+            const struct vec one = vec_all(x[t][u]);
+
+            for (size_t v = 0; v < NV; v++)
+                sum[t][v] = unit_mul_add(w[v], one, sum[t][v]);
+        }
+    }
+    for (size_t t = 0; t < MR; t++)
+        for (size_t v = 0; t < n_tok && v < NV; v++)
+            vec_store(&part[t][v * VEC], sum[t][v]);
+}
+
+/* Inputs: units of token t from element k of chunk c on. */
+static inline const float *panel_x(const struct mm *m, size_t t, size_t c, size_t k)
+{
+    if (UNIT_ELEMS == 1)
+        return m->x + t * m->n_k + c * m->chunk + k;
+    return (const float *)m->packed + t * mm_pairs(m) + c * ((m->chunk + 1) / 2) + k / 2;
+}
+
+static void panel_chunk(struct panel_scratch *s, const struct mm *m, const struct panel *p,
+                        size_t c)
+{
+    const size_t len = mm_chunk_len(m, c);
+
+    for (size_t k = 0; k < len; k += KB * UNIT_ELEMS) {
+        const size_t n = len - k < KB * UNIT_ELEMS ? len - k : KB * UNIT_ELEMS;
+
+        panel_pack(s, p, m->w->dtype, c * m->chunk + k, n);
+        for (size_t t = 0; t < m->n_tok; t += MR) {
+            const size_t n_tok = m->n_tok - t < MR ? m->n_tok - t : MR;
+            const float *x[MR];
+
+            for (size_t i = 0; i < MR; i++)
+                x[i] = panel_x(m, t + (i < n_tok ? i : 0), c, k);
+            panel_multiply(&s->part[t], x, s->weight, (n + UNIT_ELEMS - 1) / UNIT_ELEMS, n_tok,
+                           k == 0);
+        }
+    }
+}
+
+/* A chunk's sums into the integers. A vector that is not whole goes through a buffer. */
+static int64_t panel_add_fixed(const struct panel_scratch *s, const struct mm *m,
+                               const struct panel *p, bool first)
+{
+    int64_t n_bad = 0;
+
+    for (size_t t = 0; t < m->n_tok; t++) {
+        int64_t *sum = m->acc + t * m->n_out + p->col;
+
+        for (size_t j = 0; j < p->n_cols; j += VEC) {
+            const size_t n = p->n_cols - j;
+            int64_t some[VEC] = {0};
+            float value[VEC] = {0};
+
+            if (n >= VEC) {
+                n_bad += vec_add_fixed(sum + j, vec_load(&s->part[t][j]), m->limit, first);
+                continue;
+            }
+            memcpy(value, &s->part[t][j], n * sizeof *value);
+            if (!first)
+                memcpy(some, sum + j, n * sizeof *some);
+            n_bad += vec_add_fixed(some, vec_load(value), m->limit, first);
+            memcpy(sum + j, some, n * sizeof *some);
+        }
+    }
+    return n_bad;
+}
+
+/* Bias, activation and gate, a token's row after the other. */
+static void panel_finish(struct panel_scratch *s, const struct mm *m, const struct panel *p)
+{
+    float bias[NR] = {0};
+
+    if (m->bias)
+        lanes_widen(bias, m->bias->data, m->bias->dtype, p->col, p->n_cols);
+    for (size_t t = 0; t < m->n_tok; t++) {
+        float *row = s->part[t];
+
+        if (m->bias)
+            for (size_t j = 0; j < NR; j++)
+                row[j] += bias[j];
+        if (m->act == OPS_ACT_GELU_TANH)
+            for (size_t j = 0; j < NR; j++)
+                row[j] = lane_gelu_tanh(row[j]);
+        if (m->w_up)
+            for (size_t j = 0; j < NR / 2; j++)
+                row[j] = lane_gelu_tanh(row[j]) * row[NR / 2 + j];
+        memcpy(m->y + t * m->n_out + p->col, row, p->n_cols * sizeof *row);
+    }
+}
+
+static void panel_range(void *arg, size_t begin, size_t end, int thread)
+{
+    struct mm *m = arg;
+    struct panel_scratch *s = (void *)mm_thread_scratch(m, thread);
+    const size_t n_chunks = mm_n_chunks(m);
+    int64_t n_bad = 0;
+
+    for (size_t i = begin; i < end; i++) {
+        struct panel p;
+
+        panel_rows(&p, m, i);
+        for (size_t c = 0; c < n_chunks; c++) {
+            panel_chunk(s, m, &p, c);
+            if (m->acc)
+                n_bad += panel_add_fixed(s, m, &p, c == 0);
+        }
+        if (m->y)
+            panel_finish(s, m, &p);
+    }
+    m->n_bad += n_bad;
+}
+
+static void panel_run(struct mm *m)
+{
+    const size_t width = panel_cols(m);
+
+    team_share(m->cpu, (m->n_out + width - 1) / width, 4, panel_range, m);
+}
+
+#endif

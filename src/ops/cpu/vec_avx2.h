@@ -1,0 +1,120 @@
+/* Eight f32 in a register; the names of vec_avx512.h. */
+#ifndef VEC_AVX2_H
+#define VEC_AVX2_H
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "../ops_impl.h"
+
+enum { VEC = 8 };
+
+struct vec {
+    __m256 v;
+};
+
+static inline struct vec vec_zero(void)
+{
+    return (struct vec){_mm256_setzero_ps()};
+}
+
+static inline struct vec vec_all(float x)
+{
+    return (struct vec){_mm256_set1_ps(x)};
+}
+
+static inline struct vec vec_load(const void *p)
+{
+    return (struct vec){_mm256_loadu_ps(p)};
+}
+
+/* The first n elements, then zeros. */
+static inline struct vec vec_load_part(const void *p, size_t n)
+{
+    float part[VEC] = {0};
+
+    memcpy(part, p, n * sizeof *part);
+    return vec_load(part);
+}
+
+static inline void vec_store(void *p, struct vec a)
+{
+    _mm256_storeu_ps(p, a.v);
+}
+
+static inline struct vec vec_mul_add(struct vec a, struct vec b, struct vec sum)
+{
+    return (struct vec){_mm256_fmadd_ps(a.v, b.v, sum.v)};
+}
+
+static inline __m128i vec_load_halves(const uint16_t *p, size_t n)
+{
+    uint16_t part[VEC] = {0};
+
+    if (n == VEC)
+        return _mm_loadu_si128((const void *)p);
+    memcpy(part, p, n * sizeof *part);
+    return _mm_loadu_si128((const void *)part);
+}
+
+static inline struct vec vec_from_bf16(const uint16_t *p, size_t n)
+{
+    const __m256i wide = _mm256_cvtepu16_epi32(vec_load_halves(p, n));
+
+    return (struct vec){_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
+}
+
+static inline struct vec vec_from_f16(const uint16_t *p, size_t n)
+{
+    return (struct vec){_mm256_cvtph_ps(vec_load_halves(p, n))};
+}
+
+/* v becomes its transpose, elements of 32 bits. */
+static inline void vec_transpose(struct vec v[VEC])
+{
+    __m256 a[VEC], b[VEC];
+
+    for (int i = 0; i < VEC; i += 2) {
+        a[i] = _mm256_unpacklo_ps(v[i].v, v[i + 1].v);
+        a[i + 1] = _mm256_unpackhi_ps(v[i].v, v[i + 1].v);
+    }
+    for (int i = 0; i < VEC; i += 4)
+        for (int j = 0; j < 2; j++) {
+            b[i + 2 * j] = _mm256_shuffle_ps(a[i + j], a[i + 2 + j], 0x44);
+            b[i + 2 * j + 1] = _mm256_shuffle_ps(a[i + j], a[i + 2 + j], 0xee);
+        }
+    for (int j = 0; j < 4; j++) {
+        v[j].v = _mm256_permute2f128_ps(b[j], b[4 + j], 0x20);
+        v[4 + j].v = _mm256_permute2f128_ps(b[j], b[4 + j], 0x31);
+    }
+}
+
+/* out[i] = sum of v[i]'s lanes: neighbours, pairs, and the two halves. */
+static inline void vec_sum4(float out[4], const struct vec v[4])
+{
+    const __m256 h = _mm256_hadd_ps(_mm256_hadd_ps(v[0].v, v[1].v), _mm256_hadd_ps(v[2].v, v[3].v));
+
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
+}
+
+/* sum[i] (+)= a[i] in fixed point, see ops.h; returns how many were out of range. Below 2^51 adding
+ * and subtracting 1.5 * 2^52 rounds to nearest even; from there on an f32 has no fraction left. */
+static inline int vec_add_fixed(int64_t *sum, struct vec a, float limit, bool first)
+{
+    float x[VEC];
+    int n_bad = 0;
+
+    vec_store(x, a);
+    for (int i = 0; i < VEC; i++) {
+        const bool good = fabsf(x[i]) <= limit; /* false for NaN */
+        const double v = good ? (double)x[i] * 0x1p36 : 0.0;
+        const double whole = fabs(v) < 0x1p51 ? (v + 0x1.8p52) - 0x1.8p52 : v;
+
+        sum[i] = (first ? 0 : sum[i]) + (int64_t)whole;
+        n_bad += !good;
+    }
+    return n_bad;
+}
+
+#endif

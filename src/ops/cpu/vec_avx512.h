@@ -1,0 +1,123 @@
+/* Sixteen f32 in a register: what the kernels of panel.h and rows.h are written in. vec_avx2.h has
+ * the same names for eight. */
+#ifndef VEC_AVX512_H
+#define VEC_AVX512_H
+
+#include <immintrin.h>
+
+#include "../ops_impl.h"
+
+enum { VEC = 16 };
+
+struct vec {
+    __m512 v;
+};
+
+static inline struct vec vec_zero(void)
+{
+    return (struct vec){_mm512_setzero_ps()};
+}
+
+static inline struct vec vec_all(float x)
+{
+    return (struct vec){_mm512_set1_ps(x)};
+}
+
+static inline struct vec vec_load(const void *p)
+{
+    return (struct vec){_mm512_loadu_ps(p)};
+}
+
+/* The first n elements, then zeros. */
+static inline struct vec vec_load_part(const void *p, size_t n)
+{
+    return (struct vec){_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p)};
+}
+
+static inline void vec_store(void *p, struct vec a)
+{
+    _mm512_storeu_ps(p, a.v);
+}
+
+static inline struct vec vec_mul_add(struct vec a, struct vec b, struct vec sum)
+{
+    return (struct vec){_mm512_fmadd_ps(a.v, b.v, sum.v)};
+}
+
+static inline __m256i vec_load_halves(const uint16_t *p, size_t n)
+{
+    return _mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p);
+}
+
+static inline struct vec vec_from_bf16(const uint16_t *p, size_t n)
+{
+    const __m256i h = n == VEC ? _mm256_loadu_si256((const void *)p) : vec_load_halves(p, n);
+
+    return (struct vec){_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))};
+}
+
+static inline struct vec vec_from_f16(const uint16_t *p, size_t n)
+{
+    const __m256i h = n == VEC ? _mm256_loadu_si256((const void *)p) : vec_load_halves(p, n);
+
+    return (struct vec){_mm512_cvtph_ps(h)};
+}
+
+/* v becomes its transpose, elements of 32 bits. */
+static inline void vec_transpose(struct vec v[VEC])
+{
+    __m512i a[VEC], b[VEC];
+
+    for (int i = 0; i < VEC; i += 2) {
+        const __m512i x = _mm512_castps_si512(v[i].v), y = _mm512_castps_si512(v[i + 1].v);
+
+        a[i] = _mm512_unpacklo_epi32(x, y);
+        a[i + 1] = _mm512_unpackhi_epi32(x, y);
+    }
+    for (int i = 0; i < VEC; i += 4)
+        for (int j = 0; j < 2; j++) {
+            b[i + 2 * j] = _mm512_unpacklo_epi64(a[i + j], a[i + 2 + j]);
+            b[i + 2 * j + 1] = _mm512_unpackhi_epi64(a[i + j], a[i + 2 + j]);
+        }
+    for (int i = 0; i < VEC; i += 8)
+        for (int j = 0; j < 4; j++) {
+            a[i + j] = _mm512_shuffle_i32x4(b[i + j], b[i + 4 + j], 0x88);
+            a[i + 4 + j] = _mm512_shuffle_i32x4(b[i + j], b[i + 4 + j], 0xdd);
+        }
+    for (int j = 0; j < 8; j++) {
+        v[j].v = _mm512_castsi512_ps(_mm512_shuffle_i32x4(a[j], a[8 + j], 0x88));
+        v[8 + j].v = _mm512_castsi512_ps(_mm512_shuffle_i32x4(a[j], a[8 + j], 0xdd));
+    }
+}
+
+/* out[i] = sum of v[i]'s lanes: 8 apart, then neighbours, pairs, and the two quarters. */
+static inline void vec_sum4(float out[4], const struct vec v[4])
+{
+    __m256 h[4];
+
+    for (int i = 0; i < 4; i++)
+        h[i] = _mm256_add_ps(_mm512_castps512_ps256(v[i].v), _mm512_extractf32x8_ps(v[i].v, 1));
+    h[0] = _mm256_hadd_ps(_mm256_hadd_ps(h[0], h[1]), _mm256_hadd_ps(h[2], h[3]));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h[0]), _mm256_extractf128_ps(h[0], 1)));
+}
+
+/* sum[i] (+)= a[i] in fixed point, see ops.h; returns how many were out of range. The factor is a
+ * power of two and |a| <= limit, so the product is exact; the conversion rounds to nearest even. */
+static inline int vec_add_fixed(int64_t *sum, struct vec a, float limit, bool first)
+{
+    const __mmask16 good =
+        _mm512_cmp_ps_mask(_mm512_abs_ps(a.v), _mm512_set1_ps(limit), _CMP_LE_OQ);
+    const __m512 scaled = _mm512_maskz_mul_ps(good, a.v, _mm512_set1_ps(0x1p36f));
+    __m512i low = _mm512_cvtps_epi64(_mm512_castps512_ps256(scaled)),
+            high = _mm512_cvtps_epi64(_mm512_extractf32x8_ps(scaled, 1));
+
+    if (!first) {
+        low = _mm512_add_epi64(low, _mm512_loadu_si512(sum));
+        high = _mm512_add_epi64(high, _mm512_loadu_si512(sum + 8));
+    }
+    _mm512_storeu_si512(sum, low);
+    _mm512_storeu_si512(sum + 8, high);
+    return VEC - __builtin_popcount(good);
+}
+
+#endif
