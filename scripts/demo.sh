@@ -14,10 +14,12 @@ program=${BUILD:-build}/${VARIANT:-release}
 out=${BUILD:-build}/demo
 export PALIGRID=$program/paligrid
 
-[[ -x $PALIGRID ]] || {
-    echo "demo: $PALIGRID is missing; run make" >&2
-    exit 1
-}
+for needed in "$PALIGRID" "$program/contact_sheet"; do
+    [[ -x $needed ]] || {
+        echo "demo: $needed is missing; run make" >&2
+        exit 1
+    }
+done
 mkdir -p "$out"
 # Paths from here, so that the rows name files that can be opened.
 sed 's|^|demo/images/|' demo/prompts.tsv >"$out/list.tsv"
@@ -71,5 +73,5 @@ if ! diff <(without_run "$out/answers.jsonl") <(without_run "$out/answers.one.js
 fi
 rm "$out/difference"
 echo "Text, tokens and log-probabilities are the same on $ranks ranks and on one."
-"$program/contact_sheet" "$out/answers.jsonl" "$out/contact_sheet.png"
+"$program/contact_sheet" "$out/contact_sheet.png" <"$out/answers.jsonl"
 echo "Rows: $out/answers.jsonl   Boxes drawn: $out/contact_sheet.png"
