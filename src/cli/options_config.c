@@ -63,8 +63,12 @@ static bool unquote(char *s)
     char *to = s;
 
     for (const char *from = s + 1; *from; from++) {
-        if (*from == '"')
-            return from[1] == '\0' && (*to = '\0', true);
+        if (*from == '"') {
+            bool is_end = from[1] == '\0';
+
+            *to = '\0';
+            return is_end;
+        }
         if (*from == '\\') {
             const char *known = strchr("n\nt\tr\r\"\"\\\\", *++from);
 

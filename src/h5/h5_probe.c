@@ -92,7 +92,7 @@ static void limit_child(off_t n_bytes)
 }
 
 /* Errors are fine: the caller meets them again and reports them. Only dying counts. */
-static void probe_in_child(struct h5 *h, hid_t access, off_t n_bytes)
+_Noreturn static void probe_in_child(struct h5 *h, hid_t access, off_t n_bytes)
 {
     limit_child(n_bytes);
     h->file = H5Fopen(h->path, H5F_ACC_RDONLY, access);
