@@ -40,7 +40,8 @@ CXXFLAGS_ALL := -std=c++17 $(COMMON) $(CFLAGS_EXTRA)
 have = $(shell pkg-config --exists $(1) 2>/dev/null && echo $(1))
 HDF5 := $(firstword $(call have,hdf5-serial) $(call have,hdf5-openmpi) hdf5)
 SECCOMP := $(call have,libseccomp)
-PACKAGES := $(HDF5) jansson libturbojpeg libwebp libwebpdemux libxxhash sentencepiece $(SECCOMP)
+TURBO := $(call have,libturbojpeg)
+PACKAGES := $(HDF5) jansson $(TURBO) libwebp libwebpdemux libxxhash sentencepiece $(SECCOMP)
 INCLUDES := -Iinclude $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(PACKAGES) 2>/dev/null)) \
 	-isystem /usr/include/stb
 # The vector kernels' threads. With clang: libomp-dev.
@@ -49,16 +50,17 @@ LDLIBS := $(OPENMP) -Wl,--as-needed $(shell pkg-config --libs $(PACKAGES) 2>/dev
 
 # Pixels depend on the decoders, so the program names their versions. stb_image's is in its first line.
 version = $(1) $(shell pkg-config --modversion $(2) 2>/dev/null)
-IMAGE_LIBRARIES = $(call version,libjpeg-turbo,libturbojpeg)$(comma) $(call version,libwebp,libwebp)$(comma) \
+IMAGE_LIBRARIES = $(if $(TURBO),$(call version,libjpeg-turbo,libturbojpeg),JPEG by stb_image)$(comma) $(call version,libwebp,libwebp)$(comma) \
 	stb_image $(shell sed -n '1s/.* v\([0-9.]*\) .*/\1/p' /usr/include/stb/stb_image.h)$(comma) \
 	$(if $(SECCOMP),$(call version,libseccomp,libseccomp),no libseccomp)
 comma := ,
 
 # ---- sources; a feature that may be missing switches a whole file ----
 SANDBOX_OFF := src/image/$(if $(SECCOMP),sandbox_none.c,sandbox_seccomp.c)
+JPEG_OFF := src/image/$(if $(TURBO),jpeg_stb.c,jpeg_turbo.c)
 CPU_OFF := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),src/ops/cpu/ops_cpu_none.c,\
 	$(filter-out src/ops/cpu/ops_cpu_none.c,$(wildcard src/ops/cpu/*.c)))
-SRC := $(filter-out $(SANDBOX_OFF) $(CPU_OFF) src/cli/main.c,$(sort $(shell find src -name '*.c')))
+SRC := $(filter-out $(SANDBOX_OFF) $(JPEG_OFF) $(CPU_OFF) src/cli/main.c,$(sort $(shell find src -name '*.c')))
 SRC_CXX := $(sort $(shell find src -name '*.cc'))
 OBJ := $(SRC:%.c=$(B)/%.o) $(SRC_CXX:%.cc=$(B)/%.o) $(B)/build_info.o
 LIB := $(B)/libpaligrid.a

@@ -1,25 +1,11 @@
-/* The one file that compiles stb_image, for PNG and BMP in memory and nothing else.
+/* stb_image, compiled for PNG and BMP in memory and nothing else.
  *
- * Its allocations go through block_alloc: a zlib stream that expands without end (one kilobyte
- * can become a megabyte) stops at BLOCK_MAX_BYTES, which is enough for the largest picture that
- * image_helper_start admits. Its assertions abort, also in release builds: in here that costs
- * one picture. Compiled static, so that the linker sees none of it. */
+ * Its assertions abort, also in release builds: in the worker that costs one picture. Compiled
+ * static, so that the linker sees none of it; without failure strings, which are global state. */
 #include "stb_impl.h"
 
 #include <limits.h>
 #include <stdlib.h>
-
-enum { BLOCK_MAX_BYTES = 0x50000000 };
-
-static void *block_resize(void *block, size_t n_bytes)
-{
-    return n_bytes <= BLOCK_MAX_BYTES ? realloc(block, n_bytes) : NULL;
-}
-
-static void *block_alloc(size_t n_bytes)
-{
-    return block_resize(NULL, n_bytes);
-}
 
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
@@ -29,8 +15,8 @@ static void *block_alloc(size_t n_bytes)
 #define STBI_NO_FAILURE_STRINGS
 #define STBI_NO_LINEAR
 #define STBI_NO_HDR
-#define STBI_MALLOC(n) block_alloc(n)
-#define STBI_REALLOC(p, n) block_resize(p, n)
+#define STBI_MALLOC(n) stb_block_resize(NULL, n)
+#define STBI_REALLOC(p, n) stb_block_resize(p, n)
 #define STBI_FREE(p) free(p)
 #define STBI_ASSERT(x) ((x) ? (void)0 : abort())
 
