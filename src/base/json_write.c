@@ -95,6 +95,10 @@ void json_write_real(FILE *f, double x)
         fputs("null", f);
         return;
     }
+    if (x == floor(x) && fabs(x) < 1e15) { /* %g would say 5e+01 for 50 */
+        fprintf(f, "%.0f", x);
+        return;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, x);
         if (strtod(text, NULL) == x)

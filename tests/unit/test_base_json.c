@@ -299,6 +299,8 @@ static void reals_are_written_short_and_exact(void **state)
         {INFINITY, "null"},
         {-INFINITY, "null"},
         {0.0, "0"},
+        {50.0, "50"},
+        {-4096.0, "-4096"},
         {123456.5, "123456.5"},
         {0.1 + 0.2, "0.30000000000000004"},
     };
