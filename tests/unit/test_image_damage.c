@@ -163,6 +163,31 @@ static void every_flipped_byte_of_a_png_is_noticed(void **state)
     free(b.p);
 }
 
+/* Damage that no checksum covers; the byte at `at` becomes `byte`. */
+static void damaged_structures_are_named(void **state)
+{
+    static const struct {
+        size_t at;
+        uint8_t byte;
+        const char *part;
+    } gif[] = {
+        {29, 116, "LZW code size 116"},
+        {29, 0, "LZW code size 0"},
+        {31, 0xff, "impossible LZW code"},
+        {31, 5, "the data ends after 0 of 64 pixels"}, /* an end code first */
+        {19, 0x99, "unknown block 0x99"},
+        {24, 200, "the data ends after 66 of 1600 pixels"}, /* 200 x 8 */
+    };
+    struct fixture *f = *state;
+
+    for (size_t k = 0; k < sizeof gif / sizeof gif[0]; k++) {
+        struct bytes b = gif_bomb(8, 8);
+        b.p[gif[k].at] = gif[k].byte;
+        check_bytes_refused(f, "damaged.gif", b.p, b.n, gif[k].part);
+        free(b.p);
+    }
+}
+
 /* ---- what is not a picture, or not a file ---- */
 
 static void strangers_are_named(void **state)
@@ -347,6 +372,7 @@ int main(void)
         cmocka_unit_test(every_truncation_is_noticed),
         cmocka_unit_test(truncated_files_cost_one_record),
         cmocka_unit_test(every_flipped_byte_of_a_png_is_noticed),
+        cmocka_unit_test(damaged_structures_are_named),
         cmocka_unit_test(strangers_are_named),
         cmocka_unit_test(names_do_not_matter),
         cmocka_unit_test(only_regular_files_are_opened),
