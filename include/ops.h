@@ -6,6 +6,8 @@
  *
  * Conventions. Activations are f32, row-major, dense unless a stride is given. Weights are struct
  * tensor [n_out, n_in] in F32, BF16 or F16 and are converted exactly to f32 where they are used.
+ * Linear layers (not the patch embedding) and ops_embed also take Q8 and Q4, with the values that
+ * quant.h gives.
  * All pointers are device memory. Calls are queued on the device's stream; ops_sync waits.
  * A function never reads and writes the same buffer unless it says so. No call allocates except
  * ops_alloc and ops_reserve.

@@ -12,10 +12,13 @@ struct tensor {
     enum dtype dtype;
     int n_dims;
     size_t dim[TENSOR_MAX_DIMS];
+    /* Q8 and Q4 only, see quant.h: */
+    const void *scale; /* Q8: f32 [dim[0]]; Q4: f16 [dim[0], groups, 2] */
+    size_t group;      /* Q4: elements of a row that share a scale and a minimum */
 };
 
 size_t tensor_elems(const struct tensor *t);
-size_t tensor_bytes(const struct tensor *t);
+size_t tensor_bytes(const struct tensor *t); /* of data; scales are not counted */
 /* "[257216, 2304]" into buf; returns buf. */
 const char *tensor_shape_text(char *buf, size_t n_buf, const size_t *dim, int n_dims);
 

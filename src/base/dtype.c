@@ -21,9 +21,14 @@ size_t dtype_bytes(enum dtype t)
         return 2;
     case DTYPE_I64:
         return 8;
-    default:
+    case DTYPE_U8:
+    case DTYPE_Q8:
         return 1;
+    case DTYPE_Q4:
+        break;
     }
+    ASSERT(!"a type of whole bytes");
+    return 1;
 }
 
 const char *dtype_name(enum dtype t)
@@ -31,6 +36,7 @@ const char *dtype_name(enum dtype t)
     static const char *const name[] = {
         [DTYPE_F32] = "F32", [DTYPE_BF16] = "BF16", [DTYPE_F16] = "F16",
         [DTYPE_I64] = "I64", [DTYPE_I32] = "I32",   [DTYPE_U8] = "U8",
+        [DTYPE_Q8] = "Q8",   [DTYPE_Q4] = "Q4",
     };
 
     return name[t];
@@ -39,6 +45,11 @@ const char *dtype_name(enum dtype t)
 int dtype_is_float(enum dtype t)
 {
     return t == DTYPE_F32 || t == DTYPE_BF16 || t == DTYPE_F16;
+}
+
+int dtype_is_quantised(enum dtype t)
+{
+    return t == DTYPE_Q8 || t == DTYPE_Q4;
 }
 
 uint16_t bf16_from_f32(float f)
@@ -105,4 +116,34 @@ float dtype_round(float x, enum dtype t)
     if (t == DTYPE_F16)
         return f32_from_f16(f16_from_f32(x));
     return x;
+}
+
+void dtype_widen(float *dst, const void *src, enum dtype t, size_t n)
+{
+    const uint16_t *half = src;
+
+    ASSERT(dtype_is_float(t));
+    if (t == DTYPE_F32)
+        memcpy(dst, src, n * sizeof *dst);
+    else if (t == DTYPE_BF16)
+        for (size_t i = 0; i < n; i++)
+            dst[i] = f32_from_bf16(half[i]);
+    else
+        for (size_t i = 0; i < n; i++)
+            dst[i] = f32_from_f16(half[i]);
+}
+
+void dtype_narrow(void *dst, enum dtype t, const float *src, size_t n)
+{
+    uint16_t *half = dst;
+
+    ASSERT(dtype_is_float(t));
+    if (t == DTYPE_F32)
+        memcpy(dst, src, n * sizeof *src);
+    else if (t == DTYPE_BF16)
+        for (size_t i = 0; i < n; i++)
+            half[i] = bf16_from_f32(src[i]);
+    else
+        for (size_t i = 0; i < n; i++)
+            half[i] = f16_from_f32(src[i]);
 }

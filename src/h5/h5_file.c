@@ -64,6 +64,8 @@ hid_t h5_mem_type(enum dtype t)
         return H5T_NATIVE_UINT8;
     case DTYPE_BF16:
     case DTYPE_F16:
+    case DTYPE_Q8:
+    case DTYPE_Q4:
         break; /* HDF5 has no native type for them; callers convert first */
     }
     return H5I_INVALID_HID;

@@ -6,6 +6,7 @@
 #include "ops.h"
 
 #include "ops_impl.h"
+#include "quant.h"
 #include "status.h"
 
 /* ---- argument checks ---- */
@@ -31,6 +32,18 @@ static void check_matrix(const struct tensor *t)
     ASSERT(t->n_dims == 2);
     ASSERT(dtype_is_float(t->dtype));
     ASSERT(t->data || t->dim[0] == 0 || t->dim[1] == 0);
+}
+
+/* What linear layers and the embedding take: floats, or quantised with its scales. */
+static void check_weight(const struct tensor *t)
+{
+    if (!dtype_is_quantised(t->dtype)) {
+        check_matrix(t);
+        return;
+    }
+    ASSERT(t->n_dims == 2);
+    ASSERT(t->dtype == DTYPE_Q8 || quant_is_group(t->group));
+    ASSERT((t->data && t->scale) || t->dim[0] == 0 || t->dim[1] == 0);
 }
 
 /* ---- device and memory ---- */
@@ -136,7 +149,7 @@ int ops_postnorm_add_norm(struct device *d, float *x, const float *f, const stru
 int ops_linear(struct device *d, float *y, const float *x, const struct tensor *w,
                const struct tensor *bias, enum ops_act act, size_t n_tok)
 {
-    check_matrix(w);
+    check_weight(w);
     if (n_tok == 0 || w->dim[0] == 0)
         return OK;
     if (bias)
@@ -148,10 +161,10 @@ int ops_linear(struct device *d, float *y, const float *x, const struct tensor *
 int ops_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate,
                      const struct tensor *w_up, size_t n_tok)
 {
-    check_matrix(w_gate);
-    check_matrix(w_up);
+    check_weight(w_gate);
+    check_weight(w_up);
     ASSERT(w_gate->dim[0] == w_up->dim[0] && w_gate->dim[1] == w_up->dim[1]);
-    ASSERT(w_gate->dtype == w_up->dtype);
+    ASSERT(w_gate->dtype == w_up->dtype && w_gate->group == w_up->group);
     if (n_tok == 0 || w_gate->dim[0] == 0)
         return OK;
     ASSERT(y != x);
@@ -172,8 +185,9 @@ int ops_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, co
                      const struct tensor *w, size_t chunk_elems, size_t n_chunks_global,
                      size_t n_tok)
 {
-    check_matrix(w);
+    check_weight(w);
     ASSERT(chunk_elems > 0);
+    ASSERT(w->dtype != DTYPE_Q4 || chunk_elems % w->group == 0); /* no group in two chunks */
     ASSERT((w->dim[1] + chunk_elems - 1) / chunk_elems <= n_chunks_global);
     if (n_tok == 0 || w->dim[0] == 0)
         return OK;
@@ -208,7 +222,7 @@ int ops_patch_embed(struct device *d, float *x, const float *pixels, const struc
 int ops_embed(struct device *d, float *x, const int32_t *ids, const struct tensor *table,
               int32_t row0, float scale, size_t n_tok)
 {
-    check_matrix(table);
+    check_weight(table);
     ASSERT(row0 >= 0);
     return n_tok && table->dim[1] ? d->ops->embed(d, x, ids, table, row0, scale, n_tok) : OK;
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "quant.h"
 #include "status.h"
 
 size_t tensor_elems(const struct tensor *t)
@@ -24,6 +25,8 @@ size_t tensor_bytes(const struct tensor *t)
 {
     size_t n = tensor_elems(t);
 
+    if (dtype_is_quantised(t->dtype))
+        return t->dim[0] * quant_row_bytes(t->dtype, t->dim[1], t->group);
     ASSERT(n <= SIZE_MAX / dtype_bytes(t->dtype));
     return n * dtype_bytes(t->dtype);
 }

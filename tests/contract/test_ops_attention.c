@@ -343,7 +343,7 @@ static void exponentials_sum_as_integers(void **state)
 static void empty_shares_are_legal(void **state)
 {
     struct device *d = *state;
-    struct tensor none = {NULL, DTYPE_BF16, 2, {0, 16}};
+    struct tensor none = {.dtype = DTYPE_BF16, .n_dims = 2, .dim = {0, 16}};
     struct ops_kv kv = {0};
     struct ops_attention a = {.n_tok = 3, .d_head = 8, .n_prefix = 3, .scale = 1.0f};
     float x[16] = {0}, y = 5.0f, *dx = case_put(d, x, sizeof x);

@@ -252,7 +252,7 @@ static int64_t fixed_part(struct device *d, int64_t *acc, const float *x,
     const size_t n_chunks = (n_in + chunk - 1) / chunk;
     float *xs = malloc((n_tok * k + 1) * sizeof *xs), *dx;
     char *ws = malloc(n_out * k * size + 1);
-    struct tensor dw = {NULL, w->t.dtype, 2, {n_out, k}};
+    struct tensor dw = {.dtype = w->t.dtype, .n_dims = 2, .dim = {n_out, k}};
     int64_t n_bad = 5, *d_acc = case_room(d, n_tok * n_out * sizeof *acc),
             *d_bad = case_put(d, &n_bad, sizeof n_bad);
 
@@ -323,7 +323,8 @@ static int64_t one_chunk(struct device *d, float value, size_t n_chunks, int64_t
 {
     const float one = 1.0f;
     float *dx = case_put(d, &value, sizeof value);
-    struct tensor w = {case_put(d, &one, sizeof one), DTYPE_F32, 2, {1, 1}};
+    struct tensor w = {
+        .data = case_put(d, &one, sizeof one), .dtype = DTYPE_F32, .n_dims = 2, .dim = {1, 1}};
     int64_t acc = 0, *d_acc = case_room(d, sizeof acc), *d_bad = case_room(d, sizeof acc);
 
     assert_int_equal(ops_linear_fixed(d, d_acc, d_bad, dx, &w, 1, n_chunks, 1), OK);

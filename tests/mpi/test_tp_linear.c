@@ -106,7 +106,8 @@ static int teardown(void **state)
 static struct tensor columns(const struct tensor *w, struct tp_range r, uint16_t *to)
 {
     const size_t n = r.end - r.begin;
-    struct tensor part = {n ? to : NULL, w->dtype, 2, {w->dim[0], n}};
+    struct tensor part = {
+        .data = n ? to : NULL, .dtype = w->dtype, .n_dims = 2, .dim = {w->dim[0], n}};
 
     for (size_t j = 0; j < w->dim[0]; j++)
         memcpy(to + j * n, (uint16_t *)w->data + j * w->dim[1] + r.begin, n * sizeof *to);
@@ -218,10 +219,10 @@ static void embeddings_come_from_their_owner(void **state)
     struct fixture *f = *state;
     struct case_tensor table = case_tensor(DTYPE_BF16, VOCAB, D_MODEL, 1, 1.0f);
     const struct tp_range rows = f->plan.vocab;
-    const struct tensor local = {(uint16_t *)table.t.data + rows.begin * D_MODEL,
-                                 DTYPE_BF16,
-                                 2,
-                                 {rows.end - rows.begin, D_MODEL}};
+    const struct tensor local = {.data = (uint16_t *)table.t.data + rows.begin * D_MODEL,
+                                 .dtype = DTYPE_BF16,
+                                 .n_dims = 2,
+                                 .dim = {rows.end - rows.begin, D_MODEL}};
     int32_t ids[N];
     float whole[N * D_MODEL], split[N * D_MODEL];
     int rc, rc_one;

@@ -124,6 +124,22 @@ static void round_goes_there_and_back(void **state)
     assert_true(dtype_round(67.88225f, DTYPE_F32) == 67.88225f);
 }
 
+static void arrays_are_widened_and_narrowed(void **state)
+{
+    static const enum dtype type[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    const float x[] = {0.0f, -1.0f, 0.1f, 67.88225f, -3e-6f};
+    float y[5];
+    uint32_t held[5];
+
+    (void)state;
+    for (size_t t = 0; t < 3; t++) {
+        dtype_narrow(held, type[t], x, 5);
+        dtype_widen(y, held, type[t], 5);
+        for (size_t i = 0; i < 5; i++)
+            assert_true(y[i] == dtype_round(x[i], type[t]));
+    }
+}
+
 static void types_have_sizes_and_names(void **state)
 {
     static const struct {
@@ -134,6 +150,7 @@ static void types_have_sizes_and_names(void **state)
     } row[] = {
         {DTYPE_F32, 4, "F32", 1}, {DTYPE_BF16, 2, "BF16", 1}, {DTYPE_F16, 2, "F16", 1},
         {DTYPE_I64, 8, "I64", 0}, {DTYPE_I32, 4, "I32", 0},   {DTYPE_U8, 1, "U8", 0},
+        {DTYPE_Q8, 1, "Q8", 0},
     };
 
     (void)state;
@@ -141,7 +158,10 @@ static void types_have_sizes_and_names(void **state)
         assert_int_equal(dtype_bytes(row[i].t), row[i].bytes);
         assert_string_equal(dtype_name(row[i].t), row[i].name);
         assert_int_equal(dtype_is_float(row[i].t), row[i].is_float);
+        assert_int_equal(dtype_is_quantised(row[i].t), row[i].t == DTYPE_Q8);
     }
+    assert_string_equal(dtype_name(DTYPE_Q4), "Q4");
+    assert_true(dtype_is_quantised(DTYPE_Q4) && !dtype_is_float(DTYPE_Q4));
 }
 
 int main(void)
@@ -154,6 +174,7 @@ int main(void)
         cmocka_unit_test(nan_stays_nan),
         cmocka_unit_test(round_goes_there_and_back),
         cmocka_unit_test(types_have_sizes_and_names),
+        cmocka_unit_test(arrays_are_widened_and_narrowed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

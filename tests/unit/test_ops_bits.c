@@ -110,7 +110,10 @@ static void every_half_is_widened_exactly(void **state)
     for (size_t i = 0; i < 65536; i++)
         pattern[i] = (uint16_t)i;
     for (int k = 0; k < 2; k++) {
-        const struct tensor table = {pattern, k ? DTYPE_F16 : DTYPE_BF16, 2, {256, 256}};
+        const struct tensor table = {.data = pattern,
+                                     .dtype = k ? DTYPE_F16 : DTYPE_BF16,
+                                     .n_dims = 2,
+                                     .dim = {256, 256}};
 
         assert_int_equal(ops_embed(*state, x, ids, &table, 0, 1.0f, 256), OK);
         for (size_t i = 0; i < 65536; i++) {

@@ -55,14 +55,15 @@ static struct interval in_block(struct interval keys, size_t first)
 
 /* score[t][s] = q_t . k_s for the whole block; keys outside an interval give numbers nobody uses.
  * */
-static void block_scores(struct tile *tile, const struct dot_x *q, const float *k, size_t n_keys,
+static void block_scores(struct tile *tile, const struct dot_x *q, float *k, size_t n_keys,
                          size_t d_head)
 {
+    const struct tensor block = {
+        .data = k, .dtype = DTYPE_F32, .n_dims = 2, .dim = {n_keys, d_head}};
     float dots[DOT_TOK][DOT_ROWS];
 
     for (size_t s = 0; s < n_keys; s += DOT_ROWS) {
-        const struct dot_w keys = {k, DTYPE_F32, s * d_head, d_head,
-                                   n_keys - s < DOT_ROWS ? n_keys - s : DOT_ROWS};
+        const struct dot_w keys = dot_w_of(&block, s, 0);
 
         dot_tile(dots, q, &keys, d_head);
         for (size_t t = 0; t < q->n; t++)

@@ -79,7 +79,7 @@ static void load_block(struct block *b, const struct dot_w *w, size_t k, size_t 
         const size_t n = r < w->n ? n_k : 0;
 
         if (n)
-            lanes_widen(b->row[r], w->data, w->dtype, w->first + r * w->stride + k, n);
+            lanes_widen_row(b->row[r], w->matrix, w->row + r, w->col + k, n);
         memset(b->row[r] + n, 0, (n_padded - n) * sizeof(float));
     }
 }

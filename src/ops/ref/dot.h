@@ -18,11 +18,9 @@ struct dot_x {
 };
 
 struct dot_w {
-    const void *data; /* F32, BF16 or F16 */
-    enum dtype dtype;
-    size_t first;  /* element of data where the first row's slice starts */
-    size_t stride; /* elements from row to row */
-    size_t n;      /* rows, <= DOT_ROWS */
+    const struct tensor *matrix; /* of any float type, or quantised */
+    size_t row, col;             /* where the first row's slice starts */
+    size_t n;                    /* rows, <= DOT_ROWS */
 };
 
 /* Rows row .. row + n of a matrix, from column col on. */
@@ -30,8 +28,7 @@ static inline struct dot_w dot_w_of(const struct tensor *w, size_t row, size_t c
 {
     const size_t left = w->dim[0] - row;
 
-    return (struct dot_w){w->data, w->dtype, row * w->dim[1] + col, w->dim[1],
-                          left < DOT_ROWS ? left : DOT_ROWS};
+    return (struct dot_w){w, row, col, left < DOT_ROWS ? left : DOT_ROWS};
 }
 
 /* out[t][r] = sum over n_k elements of x row t times w row r; t < x->n, r < w->n. The rest of a row

@@ -20,7 +20,7 @@ int ref_embed(struct device *d, float *x, const int32_t *ids, const struct tenso
             memset(y, 0, n * sizeof *y);
             continue;
         }
-        lanes_widen(y, table->data, table->dtype, (size_t)row * n, n);
+        lanes_widen_row(y, table, (size_t)row, 0, n);
         for (size_t j = 0; j < n; j++)
             y[j] *= scale;
     }

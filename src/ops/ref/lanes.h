@@ -29,6 +29,9 @@ enum { LANES = 16 };
 
 /* dst[0 .. n) = elements first .. first + n of a dense float tensor, exact in f32. */
 void lanes_widen(float *dst, const void *data, enum dtype type, size_t first, size_t n);
+/* dst[0 .. n) = row `row` of a matrix from column col on; of a quantised one, too: see quant.h. col
+ * of a Q4 matrix is a multiple of its group. */
+void lanes_widen_row(float *dst, const struct tensor *w, size_t row, size_t col, size_t n);
 /* Sum of a[i] * b[i]. */
 float lanes_dot(const float *a, const float *b, size_t n);
 

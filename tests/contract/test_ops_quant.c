@@ -1,0 +1,224 @@
+// RANKS: 1
+/* Linear layers and the embedding with quantised weights, of every table.
+ *
+ * The values of quantised weights are worked out here from their bytes, by the formulas of quant.h
+ * alone. ops/ref must give the very bits of float weights with these values; other tables stay
+ * within the bound of an f32 sum. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops.h"
+#include "ops_case.h"
+#include "ops_device.h"
+#include "quant.h"
+#include "status.h"
+
+/* A matrix on the device in one form, and its values. */
+struct matrix {
+    struct tensor t;
+    float *wide; /* host memory */
+    void *scale; /* t.scale, to be freed */
+};
+
+static float value_of(const struct tensor *t, const uint8_t *q, const void *scale, size_t row,
+                      size_t col)
+{
+    const size_t n_groups = t->group ? (t->dim[1] + t->group - 1) / t->group : 0;
+    const size_t group = t->group ? row * n_groups + col / t->group : 0;
+    const uint16_t *pair = (const uint16_t *)scale + 2 * group;
+    const size_t in_group = t->group ? col % t->group : 0;
+    uint8_t byte;
+
+    if (t->dtype == DTYPE_Q8)
+        return ((const float *)scale)[row] * (float)(int8_t)q[row * t->dim[1] + col];
+    byte = q[group * (t->group / 2) + in_group % (t->group / 2)];
+    byte = in_group < t->group / 2 ? byte & 15 : byte >> 4;
+    return f32_from_f16(pair[0]) * (float)byte + f32_from_f16(pair[1]);
+}
+
+static struct matrix matrix_of(struct device *d, size_t n_rows, size_t n_cols, size_t group,
+                               uint64_t seed)
+{
+    const enum dtype type = group ? DTYPE_Q4 : DTYPE_Q8;
+    const size_t row_bytes = quant_row_bytes(type, n_cols, group),
+                 scale_bytes = quant_row_scale_bytes(type, n_cols, group);
+    struct matrix m = {.t = {.dtype = type, .n_dims = 2, .dim = {n_rows, n_cols}, .group = group}};
+    uint8_t *q = calloc(n_rows, row_bytes), *scale = calloc(n_rows, scale_bytes);
+    float *row = malloc(n_cols * sizeof *row);
+
+    m.wide = malloc(n_rows * n_cols * sizeof *m.wide);
+    for (size_t i = 0; i < n_rows; i++) {
+        case_fill(row, n_cols, seed * 1000 + i, 1.0f + (float)i);
+        if (group) {
+            quant_q4_row(q + i * row_bytes, (uint16_t *)(void *)(scale + i * scale_bytes), row,
+                         n_cols, group);
+        } else {
+            const float s = quant_q8_scale(quant_max_abs(row, n_cols));
+
+            memcpy(scale + i * scale_bytes, &s, sizeof s);
+            quant_q8_row((int8_t *)q + i * row_bytes, row, n_cols, s);
+        }
+    }
+    for (size_t i = 0; i < n_rows; i++)
+        for (size_t j = 0; j < n_cols; j++)
+            m.wide[i * n_cols + j] = value_of(&m.t, q, scale, i, j);
+    m.t.data = case_put(d, q, n_rows * row_bytes);
+    m.t.scale = m.scale = case_put(d, scale, n_rows * scale_bytes);
+    free(q);
+    free(scale);
+    free(row);
+    return m;
+}
+
+static void matrix_free(struct device *d, struct matrix *m)
+{
+    ops_free(d, m->t.data);
+    ops_free(d, m->scale);
+    free(m->wide);
+}
+
+/* The same values as F32 weights. */
+static struct tensor wide_on(struct device *d, const struct matrix *m)
+{
+    return (struct tensor){.data = case_put(d, m->wide, m->t.dim[0] * m->t.dim[1] * sizeof(float)),
+                           .dtype = DTYPE_F32,
+                           .n_dims = 2,
+                           .dim = {m->t.dim[0], m->t.dim[1]}};
+}
+
+static void check_linear(struct device *d, size_t n_tok, size_t n_out, size_t n_in, size_t group)
+{
+    const bool exact = strcmp(ops_name(d), "ref") == 0;
+    const size_t n = n_tok * n_out;
+    struct matrix w = matrix_of(d, n_out, n_in, group, 1), up = matrix_of(d, n_out, n_in, group, 2);
+    struct tensor f = wide_on(d, &w), f_up = wide_on(d, &up);
+    float *x = case_filled(n_tok * n_in, 3, 1.0f), *y = malloc(n * sizeof *y),
+          *want_y = malloc(n * sizeof *y);
+    float *dx = case_put(d, x, n_tok * n_in * sizeof *x), *dy = case_room(d, n * sizeof *y);
+    double *want = malloc(n * sizeof *want), *bound = malloc(n * sizeof *bound);
+
+    case_linear(want, bound, x, w.wide, NULL,
+                (struct case_shape){n_tok, n_out, n_in, case_x_rounding(d, w.t.dtype)});
+    assert_int_equal(ops_linear(d, dy, dx, &w.t, NULL, OPS_ACT_NONE, n_tok), OK);
+    case_get(d, y, dy, n * sizeof *y);
+    case_assert_within(y, want, bound, n);
+    assert_int_equal(ops_linear(d, dy, dx, &f, NULL, OPS_ACT_NONE, n_tok), OK);
+    case_get(d, want_y, dy, n * sizeof *y);
+    if (exact)
+        assert_memory_equal(y, want_y, n * sizeof *y);
+
+    assert_int_equal(ops_linear_geglu(d, dy, dx, &f, &f_up, n_tok), OK);
+    case_get(d, want_y, dy, n * sizeof *y);
+    assert_int_equal(ops_linear_geglu(d, dy, dx, &w.t, &up.t, n_tok), OK);
+    case_get(d, y, dy, n * sizeof *y);
+    if (exact)
+        assert_memory_equal(y, want_y, n * sizeof *y);
+    case_linear(want, bound, x, up.wide, NULL,
+                (struct case_shape){n_tok, n_out, n_in, case_x_rounding(d, w.t.dtype)});
+    for (size_t i = 0; i < n; i++) { /* both products may be off, by their size times n_in eps */
+        bound[i] = 8 * bound[i] * (1 + (double)n_in * (double)n_out) + 1e-4 * fabs(want[i]);
+        want[i] = (double)want_y[i];
+    }
+    case_assert_within(y, want, bound, n);
+    ops_free(d, dx);
+    ops_free(d, dy);
+    ops_free(d, f.data);
+    ops_free(d, f_up.data);
+    matrix_free(d, &w);
+    matrix_free(d, &up);
+    free(x);
+    free(y);
+    free(want_y);
+    free(want);
+    free(bound);
+}
+
+/* Whole groups and short ones, blocks of columns and a rest, rows that do not fill a tile. */
+static void linear_layers_use_the_values(void **state)
+{
+    static const size_t n_in[] = {1, 32, 40, 90, 576, 1100}, group[] = {0, 2, 8, 32, 64};
+
+    for (size_t i = 0; i < sizeof n_in / sizeof n_in[0]; i++)
+        for (size_t g = 0; g < sizeof group / sizeof group[0]; g++) {
+            check_linear(*state, 1, 9, n_in[i], group[g]);
+            check_linear(*state, 35, 6, n_in[i], group[g]);
+        }
+}
+
+static void chunks_use_the_values(void **state)
+{
+    enum { TOK = 5, OUT = 6, CHUNK = 64, IN = 3 * CHUNK + 9, N = TOK * OUT };
+    static const size_t group[] = {0, 8, 32, 64};
+    struct device *d = *state;
+    float *x = case_filled((size_t)TOK * IN, 2, 3.0f), *dx = case_put(d, x, TOK * IN * sizeof *x);
+
+    for (size_t g = 0; g < sizeof group / sizeof group[0]; g++) {
+        struct matrix w = matrix_of(d, OUT, IN, group[g], 4);
+        struct tensor f = wide_on(d, &w);
+        int64_t zero = 0, acc[N], want_acc[N];
+        int64_t *d_acc = case_room(d, sizeof acc), *d_bad = case_put(d, &zero, sizeof zero);
+        double want[N], bound[N];
+        float y[N];
+
+        assert_int_equal(ops_linear_fixed(d, d_acc, d_bad, dx, &w.t, CHUNK, 4, TOK), OK);
+        case_get(d, acc, d_acc, sizeof acc);
+        assert_int_equal(ops_linear_fixed(d, d_acc, d_bad, dx, &f, CHUNK, 4, TOK), OK);
+        case_get(d, want_acc, d_acc, sizeof acc);
+        case_linear(want, bound, x, w.wide, NULL,
+                    (struct case_shape){TOK, OUT, IN, case_x_rounding(d, w.t.dtype)});
+        for (size_t i = 0; i < N; i++) { /* 4 chunks round at 2^-37 each, the end to f32 */
+            y[i] = (float)acc[i] * 0x1p-36f;
+            bound[i] += 4 * 0x1p-37 + CASE_EPS * fabs(want[i]);
+        }
+        case_assert_within(y, want, bound, N);
+        if (strcmp(ops_name(d), "ref") == 0)
+            assert_memory_equal(acc, want_acc, sizeof acc);
+        ops_free(d, d_acc);
+        ops_free(d, d_bad);
+        ops_free(d, f.data);
+        matrix_free(d, &w);
+    }
+    ops_free(d, dx);
+    free(x);
+}
+
+/* An embedding row is exact on every table: value, then scale. */
+static void embedding_rows_are_exact(void **state)
+{
+    enum { ROWS = 7, COLS = 90, ROW0 = 100 };
+    static const size_t group[] = {0, 4, 32};
+    const int32_t ids[] = {ROW0 + 6, 3, ROW0, ROW0 + 7};
+    struct device *d = *state;
+    float x[4 * COLS], *dx = case_room(d, sizeof x);
+
+    for (size_t g = 0; g < sizeof group / sizeof group[0]; g++) {
+        struct matrix w = matrix_of(d, ROWS, COLS, group[g], 5);
+
+        assert_int_equal(ops_embed(d, dx, ids, &w.t, ROW0, 9.5f, 4), OK);
+        case_get(d, x, dx, sizeof x);
+        for (size_t j = 0; j < COLS; j++) {
+            assert_true(x[j] == w.wide[6 * COLS + j] * 9.5f);
+            assert_true(x[2 * COLS + j] == w.wide[j] * 9.5f);
+            assert_true(x[COLS + j] == 0.0f && x[3 * COLS + j] == 0.0f);
+        }
+        matrix_free(d, &w);
+    }
+    ops_free(d, dx);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(linear_layers_use_the_values),
+        cmocka_unit_test(chunks_use_the_values),
+        cmocka_unit_test(embedding_rows_are_exact),
+    };
+
+    return case_run_tables(tests, sizeof tests / sizeof tests[0]);
+}
