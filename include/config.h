@@ -46,7 +46,7 @@ int config_parse(struct model_config *out, const char *text, size_t n_bytes, con
  * dir/preprocessor_config.json if it is there (size, mean, std and filter must be the model's). */
 int config_read_dir(struct model_config *out, const char *dir);
 /* "3b-224", "10b-448", "28b-896", ...: the published dimensions, for synthetic weights only.
- * ERR_MODEL for another name. */
+ * ERR_USAGE for another name. */
 int config_preset(struct model_config *out, const char *name);
 /* Checks what every user of a config relies on; called by the readers above. */
 int config_is_valid(const struct model_config *c, const char *name);

@@ -58,5 +58,5 @@ int config_preset(struct model_config *out, const char *name)
             return config_is_valid(out, name);
         }
     }
-    return FAIL(ERR_MODEL, "no preset \"%s\": it is 3b, 10b or 28b, then -224, -448 or -896", name);
+    return FAIL(ERR_USAGE, "no preset \"%s\": it is 3b, 10b or 28b, then -224, -448 or -896", name);
 }

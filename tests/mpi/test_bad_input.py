@@ -188,7 +188,7 @@ OPTIONS = [
     ([*RUN, "--comm-timeout", "nan", IMAGE], USAGE, "comm-timeout"),
     (["fly", IMAGE], USAGE, "fly"),
     (["run", "--model", "/no/such/folder", "--prompt", "x", IMAGE], MODEL, "/no/such/folder"),
-    (["run", "--model", "synthetic:4b-300", "--prompt", "x", IMAGE], MODEL, "4b-300"),
+    (["run", "--model", "synthetic:4b-300", "--prompt", "x", IMAGE], USAGE, "4b-300"),
     (["run", "--model", IMAGE, "--prompt", "x", IMAGE], MODEL, "rgb.png"),
 ]
 

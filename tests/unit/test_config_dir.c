@@ -214,9 +214,9 @@ static void presets_have_their_scales(void **state)
     assert_int_equal(c.vision.d_head, 72);
     assert_int_equal(c.image_token, 257152);
     log_init(LOG_ERROR);
-    assert_int_equal(config_preset(&c, "3b"), ERR_MODEL);
-    assert_int_equal(config_preset(&c, "3b-225"), ERR_MODEL);
-    assert_int_equal(config_preset(&c, ""), ERR_MODEL);
+    assert_int_equal(config_preset(&c, "3b"), ERR_USAGE);
+    assert_int_equal(config_preset(&c, "3b-225"), ERR_USAGE);
+    assert_int_equal(config_preset(&c, ""), ERR_USAGE);
 }
 
 static void an_untied_head_counts_twice(void **state)
