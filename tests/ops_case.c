@@ -83,13 +83,16 @@ static int sees(const struct ops_attention *a, size_t t, size_t s)
     return s <= t && (a->window == 0 || s + a->window > t);
 }
 
-/* A score is off by (d + 2) eps sum |q k| scale from its dot product and, capped, by 8 eps of
- * itself; a probability by twice the worst of that, relatively, and by the roundings of exp (4) and
- * of the sum (one per key). out is a mean of values with such weights. */
-static void attention_row(double *out, double *bound, const float *q, const float *k,
-                          const float *v, size_t n_kv, size_t t, const struct ops_attention *a)
+/* A score is off by (d + 2) eps sum |q k| scale from its dot product, by 2 off of the same sum from
+ * its factors and, capped, by 8 eps of itself; a probability by twice the worst of that, relatively,
+ * and by the roundings of exp (4) and of the sum (one per key). out is a mean of values with such
+ * weights. A table that rounds probabilities may take exp and tanh as roughly: off of p, off of 1/16
+ * of the cap. */
+static void attention_row(double *out, double *bound, const float *q, const struct case_kv *kv,
+                          size_t t, const struct ops_attention *a)
 {
     const size_t d = a->d_head, n_keys = t < a->n_prefix ? a->n_prefix : t + 1;
+    const size_t stride = kv->n_kv * d;
     double *s = malloc(n_keys * sizeof *s);
     double max = -INFINITY, sum = 0.0, off = 0.0, v_max = 0.0;
 
@@ -97,38 +100,40 @@ static void attention_row(double *out, double *bound, const float *q, const floa
         double dot = 0.0, size = 0.0;
 
         for (size_t j = 0; sees(a, t, i) && j < d; j++) {
-            dot += (double)q[j] * (double)k[i * n_kv * d + j];
-            size += fabs((double)q[j] * (double)k[i * n_kv * d + j]);
-            v_max = fmax(v_max, fabs((double)v[i * n_kv * d + j]));
+            dot += (double)q[j] * (double)kv->k[i * stride + j];
+            size += fabs((double)q[j] * (double)kv->k[i * stride + j]);
+            v_max = fmax(v_max, fabs((double)kv->v[i * stride + j]));
         }
         dot *= (double)a->scale;
-        off = fmax(off,
-                   ((double)d + 2) * CASE_EPS * size * (double)a->scale + 8 * CASE_EPS * fabs(dot));
+        off = fmax(off, (((double)d + 2) * CASE_EPS + 2 * kv->off) * size * (double)a->scale +
+                            8 * CASE_EPS * fabs(dot));
         if (a->softcap > 0.0f)
             dot = (double)a->softcap * tanh(dot / (double)a->softcap);
         s[i] = sees(a, t, i) ? dot : -INFINITY;
         max = fmax(max, s[i]);
     }
+    off += kv->off * (double)a->softcap / 16;
     for (size_t i = 0; i < n_keys; i++)
         sum += s[i] = exp(s[i] - max);
     for (size_t j = 0; j < d; j++) {
         out[j] = 0.0;
         for (size_t i = 0; i < n_keys; i++)
-            out[j] += s[i] > 0.0 ? s[i] / sum * (double)v[i * n_kv * d + j] : 0.0;
-        bound[j] = (2 * off + ((double)n_keys + 16) * CASE_EPS) * v_max;
+            out[j] += s[i] > 0.0 ? s[i] / sum * (double)kv->v[i * stride + j] : 0.0;
+        bound[j] = (2 * off + ((double)n_keys + 16) * CASE_EPS + 3 * kv->off) * v_max;
     }
     free(s);
 }
 
-void case_attention(double *out, double *bound, const float *q, const float *k, const float *v,
-                    size_t n_kv, const struct ops_attention *a)
+void case_attention(double *out, double *bound, const float *q, const struct case_kv *kv,
+                    const struct ops_attention *a)
 {
     for (size_t t = 0; t < a->n_tok; t++)
         for (size_t h = 0; h < a->n_heads; h++) {
             const size_t at = (t * a->n_heads + h) * a->d_head;
             const size_t g = (size_t)a->kv_of_head[h] * a->d_head;
+            const struct case_kv head = {kv->k + g, kv->v + g, kv->n_kv, kv->off};
 
-            attention_row(out + at, bound + at, q + at, k + g, v + g, n_kv, a->pos0 + t, a);
+            attention_row(out + at, bound + at, q + at, &head, a->pos0 + t, a);
         }
 }
 

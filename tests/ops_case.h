@@ -34,9 +34,15 @@ void case_linear(double *y, double *bound, const float *x, const float *w, const
                  struct case_shape shape);
 double case_gelu_tanh(double x);
 
-/* Attention over keys and values [n_keys, n_kv, d_head] in plain order. */
-void case_attention(double *out, double *bound, const float *q, const float *k, const float *v,
-                    size_t n_kv, const struct ops_attention *a);
+/* Attention over keys and values [n_keys, n_kv, d_head] in plain order; bound: for f32 sums in any
+ * order, of queries, keys, values and probabilities that are each off by `off`, relatively. */
+struct case_kv {
+    const float *k, *v;
+    size_t n_kv;
+    double off;
+};
+void case_attention(double *out, double *bound, const float *q, const struct case_kv *kv,
+                    const struct ops_attention *a);
 
 /* Keys and values in pages: kv for ops, filled from plain arrays, page numbers permuted. Unused
  * slots hold NaN. Host memory. */

@@ -15,6 +15,9 @@
 /* Room for every contract test's largest call. */
 enum { MAX_TOK = 300, MAX_COLS = 4608, THREADS = 2 };
 
+/* Of the table under test. */
+static enum ops_phase phase_now;
+
 static int open_ref(void **state)
 {
     struct device *d;
@@ -22,6 +25,7 @@ static int open_ref(void **state)
     log_init(LOG_WARN);
     if (ops_open_ref(&d) != OK)
         return -1;
+    phase_now = OPS_PHASE_PREFILL;
     *state = d;
     return 0;
 }
@@ -35,6 +39,7 @@ static int open_cpu(void **state, enum ops_isa isa, enum ops_phase phase)
     if (ops_open_cpu(&d, &p) != OK || ops_reserve(d, MAX_TOK, MAX_COLS) != OK)
         return -1;
     ops_set_phase(d, phase);
+    phase_now = phase;
     *state = d;
     return 0;
 }
@@ -114,12 +119,21 @@ int case_run_tables(const struct CMUnitTest *tests, size_t n_tests)
     return n_failed;
 }
 
-double case_x_rounding(const struct device *d, enum dtype weights)
+static bool has_bf16(const struct device *d)
 {
     const char *name = ops_name(d);
-    const bool bf16 = strcmp(name, "cpu-avx512_bf16") == 0 || strcmp(name, "cpu-amx") == 0;
 
-    return bf16 && weights == DTYPE_BF16 ? 0x1p-8 : 0.0;
+    return strcmp(name, "cpu-avx512_bf16") == 0 || strcmp(name, "cpu-amx") == 0;
+}
+
+double case_x_rounding(const struct device *d, enum dtype weights)
+{
+    return has_bf16(d) && weights == DTYPE_BF16 ? 0x1p-8 : 0.0;
+}
+
+double case_attention_rounding(const struct device *d)
+{
+    return has_bf16(d) && phase_now == OPS_PHASE_PREFILL ? 0x1p-9 : 0.0;
 }
 
 void *case_put(struct device *d, const void *host, size_t n_bytes)

@@ -17,6 +17,9 @@ int case_run_tables(const struct CMUnitTest *tests, size_t n_tests);
  * weights of this type: tables with bf16 instructions round inputs to bf16 for bf16 weights. */
 double case_x_rounding(const struct device *d, enum dtype weights);
 
+/* The same for the four factors of attention: tables with bf16 instructions round them in prefill. */
+double case_attention_rounding(const struct device *d);
+
 void *case_put(struct device *d, const void *host, size_t n_bytes);
 void *case_room(struct device *d, size_t n_bytes);
 void case_get(struct device *d, void *host, const void *dev, size_t n_bytes);

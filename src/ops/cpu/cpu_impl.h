@@ -9,6 +9,8 @@
 
 #include "../ops_impl.h"
 
+struct attention_scratch;
+
 struct cpu {
     struct device base; /* first member: cpu_of() casts back */
     struct ops table;   /* base.ops: the entries chosen for this isa */
@@ -19,6 +21,10 @@ struct cpu {
     void *packed; /* inputs in the form a kernel wants */
     size_t packed_bytes;
     char *thread_scratch; /* [n_threads][THREAD_BYTES] */
+
+    /* attention.c */
+    struct attention_scratch *attention;
+    void *attention_threads; /* [n_threads][ATTENTION_SCRATCH bytes] */
 };
 
 static inline struct cpu *cpu_of(struct device *d)
@@ -38,6 +44,12 @@ int cpu_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, co
 int cpu_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,
                     const struct tensor *bias, const struct tensor *position, size_t image_px,
                     size_t patch_px, float *scratch);
+
+/* attention.c; close accepts what a failed open left */
+int attention_open(struct cpu *c);
+void attention_close(struct cpu *c);
+int cpu_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
+                  const struct ops_attention *a);
 
 /* isa.c */
 bool isa_available(enum ops_isa isa);

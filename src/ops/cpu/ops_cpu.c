@@ -12,6 +12,7 @@
 static void cpu_close(struct device *d)
 {
     cpu_release_scratch(cpu_of(d));
+    attention_close(cpu_of(d));
     free(d);
 }
 
@@ -36,7 +37,7 @@ static const struct ops plain = {
     .patch_embed = cpu_patch_embed,
     .embed = ref_embed,
     .rope_store = ref_rope_store,
-    .attention = ref_attention,
+    .attention = cpu_attention,
     .softcap = ref_softcap,
     .topn = ref_topn,
     .sum_exp_fixed = ref_sum_exp_fixed,
@@ -61,6 +62,7 @@ int ops_open_cpu(struct device **out, const struct ops_cpu_params *p)
 {
     const enum ops_isa isa = p->isa == OPS_ISA_AUTO ? ops_cpu_best_isa() : p->isa;
     struct cpu *c;
+    int rc;
 
     ASSERT(p->n_threads >= 0);
     if (isa == OPS_ISA_AUTO)
@@ -76,6 +78,10 @@ int ops_open_cpu(struct device **out, const struct ops_cpu_params *p)
     c->base.ops = &c->table;
     c->isa = isa;
     c->n_threads = p->n_threads ? p->n_threads : team_n_cpus();
+    TRY_GOTO(attention_open(c), close);
     *out = &c->base;
     return OK;
+close:
+    cpu_close(&c->base);
+    return rc;
 }
