@@ -3,10 +3,11 @@
  * Every function taking a `struct comm *` is collective unless marked [local]: all ranks make the
  * same calls in the same order. Which library moves the bytes is fixed at creation; host memory
  * only. Every wait has the communicator's deadline: a peer that does not arrive in time gives
- * ERR_TIMEOUT, and the message names the call, the peer and its host. After a failed collective
- * only comm_abort is legal: the communicator (and those it was split from) remembers the failure
- * and returns its code at once from every further call, so a caller may pass the code up through
- * its usual comm_agree. */
+ * ERR_TIMEOUT, and the message names the call, the peer and its host (over shared memory: every
+ * missing peer, and the call it was last seen in). Ranks that make different calls get ERR_COMM or
+ * ERR_TIMEOUT. After a failed collective only comm_abort is legal: the communicator (and those it
+ * was split from) remembers the failure and returns its code at once from every further call, so a
+ * caller may pass the code up through its usual comm_agree. */
 #ifndef COMM_H
 #define COMM_H
 
@@ -20,15 +21,31 @@ struct comm; /* opaque: src/comm/comm_impl.h */
 
 /* Creators store an owned object in *out, or leave it untouched on error. */
 int comm_create_self(struct comm **out); /* [local] one rank, no library */
-/* Starts MPI (MPI_Init_thread) and takes all its ranks. timeout_s > 0 bounds every wait.
+
+enum comm_transport {
+    COMM_AUTO, /* COMM_SHM if a node has several ranks and lets them share memory, else COMM_MPI */
+    COMM_MPI,  /* messages of MPI, inside a node too */
+    COMM_SHM,  /* memory shared by the ranks of a node, messages of MPI between nodes */
+};
+struct comm_params {
+    double timeout_s;              /* > 0: bounds every wait */
+    enum comm_transport transport; /* results are the same to the bit */
+    int node_ranks; /* 0: nodes as they are; else at most so many ranks make a node, for tests */
+};
+
+/* Starts MPI (MPI_Init_thread) and takes all its ranks. ERR_MISMATCH when they want different
+ * transports.
  * Refuses N singletons: when OMPI_COMM_WORLD_SIZE, PMI_SIZE, SLURM_NTASKS or the like say that
  * more ranks were started than the library sees, ERR_COMM with the fix. A plain start without a
  * launcher is a world of one rank. Sets the log's rank. Once per process. On failure MPI may be
  * running already: leave by comm_abort(NULL, ...). */
-int comm_create_world(struct comm **out, double timeout_s);
-/* The ranks that give the same colour (>= 0), ordered by their rank here. It inherits the
- * deadline, and is destroyed before c. */
+int comm_create_world(struct comm **out, const struct comm_params *params);
+/* The ranks that give the same colour (>= 0), ordered by their rank here. It inherits deadline and
+ * transport, and is destroyed before c. */
 int comm_split(struct comm *c, int colour, struct comm **out);
+/* The same ranks over a transport of their own, to compare two in one process. It is destroyed
+ * before c. */
+int comm_duplicate(struct comm *c, const struct comm_params *params, struct comm **out);
 /* NULL is fine. The world also ends MPI; when a collective has failed before, or the peers do not
  * come to the end within the deadline, MPI cannot end in order and the job is aborted instead. */
 void comm_destroy(struct comm *c);
@@ -38,7 +55,7 @@ _Noreturn void comm_abort(struct comm *c, int exit_status);
 
 int comm_rank(const struct comm *c);         /* [local] */
 int comm_size(const struct comm *c);         /* [local] */
-const char *comm_name(const struct comm *c); /* [local] "self", "mpi" */
+const char *comm_name(const struct comm *c); /* [local] "self", "mpi", "shm" */
 /* [local] The library that moves the bytes and its version, e.g. "Open MPI v4.1.4", for info and
  * reports. Answers before comm_create_world, too. */
 enum { COMM_LIBRARY_BYTES = 128 };

@@ -11,14 +11,13 @@
 
 #include "status.h"
 
-static const double TIMEOUT_S = 30;
-
 int ranks_setup(void **state)
 {
+    const struct comm_params params = {.timeout_s = 30};
     struct comm *world;
 
     log_init(LOG_WARN);
-    if (comm_create_world(&world, TIMEOUT_S) != OK)
+    if (comm_create_world(&world, &params) != OK)
         return -1;
     if (comm_rank(world) != 0 &&
         (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)))

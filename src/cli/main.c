@@ -114,7 +114,10 @@ static int on_ranks(const struct options *o)
     struct image_helper *helper = start_helper(o);
     struct comm *c = NULL;
     size_t n_failed = 0;
-    int rc = comm_create_world(&c, o->comm_timeout_s);
+    struct comm_params params = {.timeout_s = o->comm_timeout_s,
+                                 .transport = (enum comm_transport)o->comm};
+    int rc = comm_create_world(&c, &params);
+
     if (rc != OK) {
         image_helper_stop(helper);
         return status_exit_code(rc);

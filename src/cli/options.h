@@ -65,6 +65,7 @@ struct options {
 
     /* program */
     bool json;
+    int comm; /* enum comm_transport */
     double comm_timeout_s;
     int log_level; /* enum log_level */
 };

@@ -2,7 +2,8 @@
  *
  * The order of rows is the order of the help. Words of a CHOICE stand in the order of the enum
  * they become: window as enum decoder_window, exif as enum image_exif, passes as enum
- * image_pass_order, log-level as enum log_level, embed-scale as enum option_embed_scale. */
+ * image_pass_order, log-level as enum log_level, embed-scale as enum option_embed_scale,
+ * comm as enum comm_transport. */
 #include "options.h"
 
 #include <string.h>
@@ -79,6 +80,8 @@ const struct option_row option_rows[] = {
     /* program */
     {"json", 0, OPTION_FLAG, AT(json), "false", 0, 0, NULL, NULL,
      COMMAND_NONE | COMMAND_RUN | COMMAND_INFO, "results as JSON, one object a line"},
+    {"comm", 0, OPTION_CHOICE, AT(comm), "auto", 0, 0, "auto|mpi|shm", NULL, RANKS,
+     "ranks of a node exchange through shared memory or messages; the answers are the same"},
     {"comm-timeout", 0, OPTION_REAL, AT(comm_timeout_s), "600", 0.1, 1e6, NULL, "SECONDS", RANKS,
      "longest wait for another rank"},
     {"log-level", 0, OPTION_CHOICE, AT(log_level), "info", 0, 0, "error|warn|info|debug", NULL, ALL,

@@ -134,16 +134,42 @@ int comm_bcast(struct comm *c, void *buf, size_t n_bytes, int root)
     return n_bytes > 0 ? ended(c, c->ops->bcast(c, buf, n_bytes, root)) : OK;
 }
 
-int comm_split(struct comm *c, int colour, struct comm **out)
+static int split(struct comm *c, int colour, const struct comm_params *params, struct comm **out)
 {
     struct comm *part = NULL;
 
     TRY(begun(c, COMM_SPLIT, NULL, 0));
     if (colour < 0)
         return FAIL(ERR_INTERNAL, "split with colour %d", colour);
-    TRY(ended(c, c->ops->split(c, colour, &part)));
+    TRY(ended(c, c->ops->split(c, colour, params, &part)));
     part->parent = c;
     *out = part;
+    return OK;
+}
+
+int comm_split(struct comm *c, int colour, struct comm **out)
+{
+    return split(c, colour, NULL, out);
+}
+
+int comm_duplicate(struct comm *c, const struct comm_params *params, struct comm **out)
+{
+    TRY(comm_params_check(params));
+    return split(c, 0, params, out);
+}
+
+int comm_params_check(const struct comm_params *params)
+{
+    static const double max_timeout_s = 1e9; /* 30 years; keeps the microseconds inside int64_t */
+
+    if (!(params->timeout_s > 0 && params->timeout_s <= max_timeout_s))
+        return FAIL(ERR_USAGE, "the communication timeout of %g s is not in (0, %g]",
+                    params->timeout_s, max_timeout_s);
+    if (params->transport != COMM_AUTO && params->transport != COMM_MPI &&
+        params->transport != COMM_SHM)
+        return FAIL(ERR_USAGE, "no communication transport %d", (int)params->transport);
+    if (params->node_ranks < 0)
+        return FAIL(ERR_USAGE, "nodes of %d ranks", params->node_ranks);
     return OK;
 }
 

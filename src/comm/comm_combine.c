@@ -3,7 +3,8 @@
  * Ranks meet in an order that depends on their number, so every operation here is associative and
  * commutative to the last bit. Sums run in unsigned arithmetic, which wraps by definition; signed
  * overflow would be undefined. The maximum of floats needs an order without ties between
- * different bits: -0 < +0, and a NaN above everything (with several NaNs, which one is left). */
+ * different bits: -0 < +0, and a NaN above everything. NaNs that differ in their sign only share a
+ * place in that order; of the two the one without the sign is left. */
 #include "comm_impl.h"
 
 static void sum_i64(void *acc, const void *in, size_t n_elems)
@@ -49,8 +50,14 @@ static void max_f32(void *acc, const void *in, size_t n_elems)
     float *restrict a = acc;
     const float *restrict b = in;
 
-    for (size_t i = 0; i < n_elems; i++)
-        a[i] = f32_order(b[i]) > f32_order(a[i]) ? b[i] : a[i];
+    for (size_t i = 0; i < n_elems; i++) {
+        uint32_t bits_a = f32_bits(a[i]), bits_b = f32_bits(b[i]);
+        int32_t order_a = f32_order(a[i]), order_b = f32_order(b[i]);
+
+        a[i] = f32_from_bits(order_b > order_a   ? bits_b
+                             : order_b < order_a ? bits_a
+                                                 : bits_a & bits_b);
+    }
 }
 
 const struct comm_combine *comm_combine_sum(enum dtype t)

@@ -30,16 +30,35 @@ struct comm_gather {
     size_t each_bytes;
 };
 
+static inline size_t comm_part_bytes(const struct comm_gather *g, int rank)
+{
+    return g->n_bytes ? g->n_bytes[rank] : g->each_bytes;
+}
+
+/* Where the rank's part begins in the output. */
+static inline size_t comm_part_offset(const struct comm_gather *g, int rank)
+{
+    size_t offset = 0;
+
+    for (int r = 0; r < rank; r++)
+        offset += comm_part_bytes(g, r);
+    return offset;
+}
+
+/* ERR_USAGE. */
+int comm_params_check(const struct comm_params *params);
+
 struct comm_ops {
     const char *name;
     int (*allreduce)(struct comm *c, void *buf, size_t n_elems, const struct comm_combine *op);
     int (*allgather)(struct comm *c, const struct comm_gather *g);
     int (*bcast)(struct comm *c, void *buf, size_t n_bytes, int root);
-    int (*split)(struct comm *c, int colour, struct comm **out);
+    /* params: NULL for another of the same kind, with the same deadline. */
+    int (*split)(struct comm *c, int colour, const struct comm_params *params, struct comm **out);
     void (*destroy)(struct comm *c);
 };
 
-/* The kinds of calls. Peers whose kinds differ must not meet, so MPI's tags carry the kind. */
+/* The kinds of calls. Peers whose kinds differ must not meet, so messages carry the kind. */
 enum comm_kind {
     COMM_SETUP,
     COMM_ALLREDUCE_SUM,
@@ -63,5 +82,13 @@ struct comm {
     uint64_t sequence;   /* its number, from 1; equal on all ranks */
     size_t call_bytes;   /* what one rank gives to it */
 };
+
+/* Kind and number of the running call in one word: equal on ranks that make the same call. */
+enum { COMM_KIND_BITS = 3 };
+_Static_assert(COMM_N_KINDS <= 1 << COMM_KIND_BITS, "a kind must fit into its bits");
+static inline uint64_t comm_call_id(const struct comm *c)
+{
+    return c->sequence << COMM_KIND_BITS | (uint64_t)c->kind;
+}
 
 #endif

@@ -14,8 +14,10 @@
 #include <unistd.h>
 
 #include "comm_launch.h"
+#include "comm_shm_impl.h"
 
-static int mpi_split(struct comm *c, int colour, struct comm **out);
+static int mpi_split(struct comm *c, int colour, const struct comm_params *params,
+                     struct comm **out);
 static void mpi_destroy(struct comm *c);
 
 static const struct comm_ops mpi_ops = {
@@ -37,6 +39,7 @@ static int object_create(struct comm_mpi **out, int64_t timeout_us)
     m->base.kind = COMM_SETUP;
     m->handle = MPI_COMM_NULL;
     m->timeout_us = timeout_us;
+    m->noun = "rank";
     m->scratch = malloc(SLICE_BYTES);
     if (!m->scratch) {
         free(m);
@@ -111,34 +114,47 @@ static int library_start(void)
     return rc;
 }
 
-int comm_create_world(struct comm **out, double timeout_s)
+static int64_t timeout_us_of(const struct comm_params *params)
 {
-    static const double max_timeout_s = 1e9; /* 30 years; keeps the microseconds inside int64_t */
+    return (int64_t)(params->timeout_s * 1e6) + 1;
+}
+
+static int world_create(struct comm_mpi **out, int64_t timeout_us)
+{
     struct comm_mpi *m;
     MPI_Comm handle = MPI_COMM_NULL;
     MPI_Request request;
     int rc;
 
-    if (!(timeout_s > 0 && timeout_s <= max_timeout_s))
-        return FAIL(ERR_USAGE, "the communication timeout of %g s is not in (0, %g]", timeout_s,
-                    max_timeout_s);
-    TRY(library_start());
-    TRY(object_create(&m, (int64_t)(timeout_s * 1e6) + 1));
+    TRY(object_create(&m, timeout_us));
     m->owns_library = 1;
     TRY_GOTO(
         mpi_status(MPI_Comm_idup(MPI_COMM_WORLD, &handle, &request), "MPI_Comm_idup", __LINE__),
         destroy_m);
     TRY_GOTO(mpi_wait(m, &request, "duplicating the world communicator"), destroy_m);
     TRY_GOTO(object_attach(m, handle), destroy_m);
-    *out = &m->base;
+    *out = m;
     return OK;
 destroy_m:
     object_destroy(m);
     return rc;
 }
 
-/* All ranks hear the worst of their codes: a split that only some can make must not begin. */
-static int meet(struct comm *c, int rc)
+int comm_create_world(struct comm **out, const struct comm_params *params)
+{
+    struct comm_mpi *m;
+    int rc;
+
+    TRY(comm_params_check(params));
+    TRY(library_start());
+    TRY(world_create(&m, timeout_us_of(params)));
+    rc = comm_shm_over(&m->base, params, out);
+    if (rc != OK)
+        object_destroy(m); /* but MPI runs on: the caller aborts */
+    return rc;
+}
+
+int mpi_meet(struct comm *c, int rc)
 {
     int64_t trouble = -(int64_t)rc;
 
@@ -146,24 +162,48 @@ static int meet(struct comm *c, int rc)
     return (int)-trouble;
 }
 
-static int mpi_split(struct comm *c, int colour, struct comm **out)
+int mpi_part(struct comm *c, int colour, int64_t timeout_us, struct comm **out)
 {
     struct comm_mpi *m = NULL;
     MPI_Comm handle = MPI_COMM_NULL;
     int rc;
 
-    rc = meet(c, object_create(&m, of(c)->timeout_us));
+    rc = mpi_meet(c, object_create(&m, timeout_us));
     if (rc != OK)
         goto destroy_m;
-    TRY_GOTO(mpi_status(MPI_Comm_split(of(c)->handle, colour, c->rank, &handle), "MPI_Comm_split",
-                        __LINE__),
+    TRY_GOTO(mpi_status(MPI_Comm_split(of(c)->handle, colour < 0 ? MPI_UNDEFINED : colour, c->rank,
+                                       &handle),
+                        "MPI_Comm_split", __LINE__),
              destroy_m);
+    if (handle == MPI_COMM_NULL) {
+        *out = NULL;
+        goto destroy_m;
+    }
     TRY_GOTO(object_attach(m, handle), destroy_m);
     *out = &m->base;
     return OK;
 destroy_m:
     if (m)
         object_destroy(m);
+    return rc;
+}
+
+static int mpi_split(struct comm *c, int colour, const struct comm_params *params,
+                     struct comm **out)
+{
+    struct comm *part;
+    int rc;
+
+    TRY(mpi_part(c, colour, params ? timeout_us_of(params) : of(c)->timeout_us, &part));
+    if (!params) {
+        *out = part;
+        return OK;
+    }
+    rc = comm_shm_over(part, params, out);
+    if (rc != OK) {
+        part->failed = rc;
+        comm_destroy(part);
+    }
     return rc;
 }
 
@@ -174,7 +214,7 @@ static void library_end(struct comm *c)
 
     c->kind = COMM_END;
     c->sequence++;
-    rc = c->failed != OK ? c->failed : meet(c, OK);
+    rc = c->failed != OK ? c->failed : mpi_meet(c, OK);
     if (rc != OK)
         comm_abort(c, status_exit_code(rc));
     MPI_Comm_free(&of(c)->handle);

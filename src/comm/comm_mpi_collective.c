@@ -116,18 +116,9 @@ int mpi_allreduce(struct comm *c, void *buf, size_t n_elems, const struct comm_c
     return OK;
 }
 
-static size_t part_bytes(const struct comm_gather *g, int r)
-{
-    return g->n_bytes ? g->n_bytes[r] : g->each_bytes;
-}
-
 static unsigned char *part_of(const struct comm_gather *g, int rank)
 {
-    unsigned char *p = g->out;
-
-    for (int r = 0; r < rank; r++)
-        p += part_bytes(g, r);
-    return p;
+    return (unsigned char *)g->out + comm_part_offset(g, rank);
 }
 
 int mpi_allgather(struct comm *c, const struct comm_gather *g)
@@ -135,12 +126,12 @@ int mpi_allgather(struct comm *c, const struct comm_gather *g)
     int rank = c->rank, size = c->size;
     unsigned char *mine = part_of(g, rank);
 
-    if (g->in != mine && part_bytes(g, rank) > 0)
-        memcpy(mine, g->in, part_bytes(g, rank));
+    if (g->in != mine && comm_part_bytes(g, rank) > 0)
+        memcpy(mine, g->in, comm_part_bytes(g, rank));
     for (int step = 0; step < size - 1; step++) {
         int give = (rank - step + size) % size, take = (rank - step - 1 + size) % size;
-        struct mpi_send s = {(rank + 1) % size, part_of(g, give), part_bytes(g, give)};
-        struct mpi_recv r = {(rank + size - 1) % size, part_of(g, take), part_bytes(g, take)};
+        struct mpi_send s = {(rank + 1) % size, part_of(g, give), comm_part_bytes(g, give)};
+        struct mpi_recv r = {(rank + size - 1) % size, part_of(g, take), comm_part_bytes(g, take)};
 
         TRY(mpi_exchange(of(c), &s, &r));
     }

@@ -1,34 +1,19 @@
 /* Messages over MPI, and the only place that waits.
  *
  * A blocking MPI call would wait for a dead or stuck peer for ever, so nothing blocks: requests
- * are started and polled until they are done or the deadline passes. The poll first spins, as a
- * decode step's answer is microseconds away, and MPI itself yields between polls when it was told
- * that ranks share cores (OMPI_MCA_mpi_yield_when_idle); a yield of ours would hand a whole time
- * slice, milliseconds, to anybody. It yields after a millisecond, and sleeps once a wait is long.
+ * are started and polled until they are done or the deadline passes (comm_wait.h). While we spin
+ * MPI itself yields between polls, if it was told that ranks share cores
+ * (OMPI_MCA_mpi_yield_when_idle).
  * Two guards are always on: the tag carries kind and number of the call, so ranks that make
  * different calls never meet (and time out, each naming its own call), and the length that arrived
  * is compared with the length expected. */
 #include "comm_mpi_impl.h"
 
-#include <sched.h>
 #include <string.h>
-#include <time.h>
 
-#include "clock.h"
+#include "comm_wait.h"
 
-enum {
-    SPIN_US = 1000,
-    POLLS_PER_CLOCK = 64, /* while spinning; some 3 us */
-    SLEEP_AFTER_US = 5000,
-    SLEEP_SHARE = 64, /* sleep 1/64 of what was waited: the delay it adds is below 2 % */
-    MAX_SLEEP_US = 1000,
-    /* A longer gap between two polls means that this process was stopped (a suspended job, a
-     * debugger); the peers were probably stopped, too. Only this much of it counts. */
-    MAX_GAP_US = 250000,
-    KIND_BITS = 3,
-    TAG_MAX = 32767, /* what every MPI guarantees */
-};
-_Static_assert(COMM_N_KINDS <= 1 << KIND_BITS, "a kind must fit into its part of the tag");
+enum { TAG_MAX = 32767 }; /* what every MPI guarantees */
 
 /* One round of an exchange. With both, the receive is request[0]. */
 struct pending {
@@ -41,37 +26,17 @@ struct pending {
 
 static int tag_of(const struct comm *c)
 {
-    return (int)(((c->sequence << KIND_BITS) | (uint64_t)c->kind) & TAG_MAX);
-}
-
-static const char *host_of(const struct comm_mpi *m, int rank)
-{
-    return m->host ? m->host[rank] : "an unknown host";
-}
-
-static void pause_between_polls(int64_t waited_us)
-{
-    int64_t sleep_us = waited_us / SLEEP_SHARE;
-    struct timespec t = {0};
-
-    if (waited_us < SPIN_US)
-        return;
-    if (waited_us < SLEEP_AFTER_US) {
-        sched_yield();
-        return;
-    }
-    t.tv_nsec = 1000 * (long)(sleep_us < MAX_SLEEP_US ? sleep_us : MAX_SLEEP_US);
-    nanosleep(&t, NULL);
+    return (int)(comm_call_id(c) & TAG_MAX);
 }
 
 /* Polls until all n requests are done. *done is 0 when the deadline came first. */
 static int poll_until(struct comm_mpi *m, MPI_Request *request, int n, MPI_Status *status,
                       int *done)
 {
-    int64_t last = 0, waited = 0;
+    struct comm_wait w = {.timeout_us = m->timeout_us};
     int code;
 
-    for (int64_t polls = 1;; polls++) {
+    do {
         code = MPI_Testall(n, request, done, status);
         for (int i = 0; code == MPI_ERR_IN_STATUS && i < n; i++) {
             if (status[i].MPI_ERROR != MPI_SUCCESS && status[i].MPI_ERROR != MPI_ERR_PENDING)
@@ -79,16 +44,8 @@ static int poll_until(struct comm_mpi *m, MPI_Request *request, int n, MPI_Statu
         }
         if (code != MPI_SUCCESS || *done)
             return mpi_status(code, "MPI_Testall", __LINE__);
-        if (waited < SPIN_US && polls % POLLS_PER_CLOCK != 0)
-            continue;
-        int64_t now = clock_us();
-        if (last)
-            waited += now - last < MAX_GAP_US ? now - last : MAX_GAP_US;
-        last = now;
-        if (waited >= m->timeout_us)
-            return OK;
-        pause_between_polls(waited);
-    }
+    } while (comm_wait_more(&w));
+    return OK;
 }
 
 /* The requests are leaked on purpose: they point into the caller's buffers, cannot be completed
@@ -103,11 +60,10 @@ static int timed_out(struct comm_mpi *m, const struct pending *p)
     receiving = p->recv && !came;
     peer = receiving ? p->recv->from : p->send->to;
     return FAIL(ERR_TIMEOUT,
-                "%s number %llu (%zu bytes): rank %d of %d on %s waited %.1f s for rank %d on %s "
-                "to %s",
-                comm_kind_name(c->kind), (unsigned long long)c->sequence, c->call_bytes, c->rank,
-                c->size, host_of(m, c->rank), (double)m->timeout_us / 1e6, peer, host_of(m, peer),
-                receiving ? "send" : "receive");
+                "%s number %llu (%zu bytes): %s %d of %d on %s waited %.1f s for %s %d on %s to %s",
+                comm_kind_name(c->kind), (unsigned long long)c->sequence, c->call_bytes, m->noun,
+                c->rank, c->size, mpi_host(m, c->rank), (double)m->timeout_us / 1e6, m->noun, peer,
+                mpi_host(m, peer), receiving ? "send" : "receive");
 }
 
 static int wait_pending(struct comm_mpi *m, struct pending *p)
@@ -122,8 +78,8 @@ static int wait_pending(struct comm_mpi *m, struct pending *p)
         return OK;
     MPI_TRY(MPI_Get_count(&status[0], MPI_BYTE, &came));
     if (came != p->recv_bytes)
-        return FAIL(ERR_COMM, "%s number %llu: rank %d sent %d bytes where %d were expected",
-                    comm_kind_name(m->base.kind), (unsigned long long)m->base.sequence,
+        return FAIL(ERR_COMM, "%s number %llu: %s %d sent %d bytes where %d were expected",
+                    comm_kind_name(m->base.kind), (unsigned long long)m->base.sequence, m->noun,
                     p->recv->from, came, p->recv_bytes);
     return OK;
 }

@@ -24,11 +24,17 @@ struct comm_mpi {
     int owns_library;         /* the world: ends MPI when destroyed */
     void *scratch;            /* [SLICE_BYTES] a peer's part of a reduction; owned */
     char (*host)[HOST_BYTES]; /* [size] names, for messages; owned; NULL until gathered */
+    const char *noun;         /* what messages call a member: "rank"; static text */
 };
 
 static inline struct comm_mpi *of(struct comm *c)
 {
     return (struct comm_mpi *)c;
+}
+
+static inline const char *mpi_host(const struct comm_mpi *m, int rank)
+{
+    return m->host ? m->host[rank] : "an unknown host";
 }
 
 /* Turns an MPI code into ours, with MPI's own words in the log. call: "MPI_Isend(...)". */
@@ -50,6 +56,11 @@ struct mpi_recv {
 int mpi_exchange(struct comm_mpi *m, const struct mpi_send *s, const struct mpi_recv *r);
 /* Waits for a request that has no peer (setup of communicators), under the same deadline. */
 int mpi_wait(struct comm_mpi *m, MPI_Request *request, const char *what);
+
+/* All ranks hear the worst of their codes: what only some can do must not begin. */
+int mpi_meet(struct comm *c, int rc);
+/* The ranks of equal colour; those below 0 get no communicator (*out is NULL). */
+int mpi_part(struct comm *c, int colour, int64_t timeout_us, struct comm **out);
 
 /* The table's entries made of exchanges: comm_mpi_collective.c. */
 int mpi_allreduce(struct comm *c, void *buf, size_t n_elems, const struct comm_combine *op);

@@ -30,9 +30,10 @@ static int self_bcast(struct comm *c, void *buf, size_t n_bytes, int root)
     return OK;
 }
 
-static int self_split(struct comm *c, int colour, struct comm **out)
+static int self_split(struct comm *c, int colour, const struct comm_params *params,
+                      struct comm **out)
 {
-    (void)c, (void)colour;
+    (void)c, (void)colour, (void)params;
     return comm_create_self(out);
 }
 

@@ -1,10 +1,11 @@
 // RANKS: 1 2 3 5
-/* What every communicator promises: one body, run on `self` (a group of one on each rank), on the
- * world, and on the two halves of a split world (ranks of other parity, in reversed roles).
+/* What every communicator promises: one body, run on `self` (a group of one on each rank), and per
+ * transport on the world and on the two halves of a split world (ranks of other parity). The
+ * transports: messages, shared memory, and both at once, in pretended nodes of two ranks.
  *
  * Inputs are functions of (rank, index), so each rank knows every rank's part and computes the
  * expected result itself. Sizes are chosen around the borders inside: one message's slice is
- * 1 MiB, short and long all-reduces part at 64 KiB. */
+ * 1 MiB, a slot of shared memory 64 KiB; short and long all-reduces part at 32 to 128 KiB. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -310,7 +311,39 @@ static void test_identity(void **state)
 
     ASSERT_ALL(g->world, comm_rank(g->tested) >= 0);
     ASSERT_ALL(g->world, comm_rank(g->tested) < comm_size(g->tested));
-    ASSERT_ALL(g->world, strcmp(name, "self") == 0 || strcmp(name, "mpi") == 0);
+    ASSERT_ALL(g->world,
+               strcmp(name, "self") == 0 || strcmp(name, "mpi") == 0 || strcmp(name, "shm") == 0);
+}
+
+/* auto takes shared memory where it helps, and a name tells which transport it is. */
+static void test_transports(void **state)
+{
+    static const char *const expected[] = {"shm", "mpi", "shm"};
+    const struct groups *g = *state;
+    struct comm_params params = {.timeout_s = 30};
+
+    for (int i = 0; i < 3; i++) {
+        struct comm *c = NULL;
+
+        params.transport = (enum comm_transport)i;
+        ASSERT_ALL(g->world, comm_duplicate(g->world, &params, &c) == OK);
+        ASSERT_ALL(g->world, comm_rank(c) == comm_rank(g->world));
+        ASSERT_ALL(g->world, comm_size(c) == comm_size(g->world));
+        ASSERT_ALL(g->world, comm_size(c) == 1 || strcmp(comm_name(c), expected[i]) == 0);
+        comm_destroy(c);
+    }
+}
+
+/* Nodes of one rank have nothing to share. */
+static void test_transport_of_lone_ranks(void **state)
+{
+    const struct groups *g = *state;
+    struct comm_params params = {.timeout_s = 30, .node_ranks = 1};
+    struct comm *c = NULL;
+
+    ASSERT_ALL(g->world, comm_duplicate(g->world, &params, &c) == OK);
+    ASSERT_ALL(g->world, strcmp(comm_name(c), "mpi") == 0);
+    comm_destroy(c);
 }
 
 static int run_on(const char *name, struct groups *g)
@@ -334,20 +367,52 @@ static int run_on(const char *name, struct groups *g)
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }
 
-int main(void)
+static int run_on_transports(struct groups *g)
 {
-    struct groups self = {0}, world = {0}, part = {0};
-    void *w = NULL;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_prestate(test_transports, g),
+        cmocka_unit_test_prestate(test_transport_of_lone_ranks, g),
+    };
+
+    return cmocka_run_group_tests_name("transports", tests, NULL, NULL);
+}
+
+/* On the world over a transport, and on its halves. */
+static int run_over(const char *name, struct comm *world, struct comm_params params)
+{
+    struct groups g = {.world = world}, part = {.world = world};
+    char title[64];
     int failures;
 
-    if (ranks_setup(&w) != 0)
-        return 1;
-    self.world = world.world = world.tested = part.world = w;
-    if (comm_create_self(&self.tested) != OK || comm_split(w, comm_rank(w) % 2, &part.tested) != OK)
-        comm_abort(w, 1);
-    failures = run_on("self", &self) + run_on("world", &world) + run_on("split", &part);
+    params.timeout_s = 30;
+    if (comm_duplicate(world, &params, &g.tested) != OK ||
+        comm_split(g.tested, comm_rank(world) % 2, &part.tested) != OK)
+        comm_abort(world, 1);
+    failures = run_on(name, &g);
+    snprintf(title, sizeof title, "%s, split", name);
+    failures += run_on(title, &part);
     comm_destroy(part.tested);
+    comm_destroy(g.tested);
+    return failures;
+}
+
+int main(void)
+{
+    struct groups self = {0};
+    void *world = NULL;
+    int failures;
+
+    if (ranks_setup(&world) != 0)
+        return 1;
+    self.world = world;
+    if (comm_create_self(&self.tested) != OK)
+        comm_abort(world, 1);
+    failures = run_on("self", &self) + run_on_transports(&self);
+    failures += run_over("mpi", world, (struct comm_params){.transport = COMM_MPI});
+    failures += run_over("shm", world, (struct comm_params){.transport = COMM_SHM});
+    failures += run_over("shm, nodes of 2", world,
+                         (struct comm_params){.transport = COMM_SHM, .node_ranks = 2});
     comm_destroy(self.tested);
-    ranks_teardown(&w);
+    ranks_teardown(&world);
     return failures ? 1 : 0;
 }

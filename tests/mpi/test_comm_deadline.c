@@ -1,8 +1,8 @@
 // RANKS: 2 3
 /* Waiting for a late peer, and giving up on one that does not come.
  *
- * Without an argument: the peer is late but in time. With the name of a scenario: the last rank
- * does not come (or comes with something else), the others must notice within the deadline and 2
+ * Without arguments: the peer is late but in time. With the name of a scenario and of a transport
+ * (mpi, shm, nodes: shm in pretended nodes of one rank each): the last rank does not come (or comes with something else), the others must notice within the deadline and 2
  * seconds, and the job must end by comm_abort; test_comm_deadline.sh starts these and checks exit
  * status and messages, since no process survives them. */
 #include <stdarg.h>
@@ -42,20 +42,19 @@ static double cpu_s(void)
 
 /* The others wait for 1.2 s, get the right sum, and leave the core to others meanwhile: a rank
  * that spins would use the whole time. */
-static void test_late_but_in_time(void **state)
+static void check_late(struct comm *world, struct comm *c)
 {
-    struct comm *world = *state;
     int rank = comm_rank(world), size = comm_size(world), late = rank == size - 1;
     int64_t x = rank + 1, waited;
     double used;
     int rc;
 
-    ASSERT_ALL(world, comm_agree(world, OK) == OK);
+    ASSERT_ALL(world, comm_agree(c, OK) == OK);
     if (late)
         sleep_ms(1200);
     waited = clock_us();
     used = cpu_s();
-    rc = comm_allreduce_sum(world, &x, 1, DTYPE_I64);
+    rc = comm_allreduce_sum(c, &x, 1, DTYPE_I64);
     waited = clock_us() - waited;
     used = cpu_s() - used;
     ASSERT_ALL(world, rc == OK);
@@ -64,14 +63,36 @@ static void test_late_but_in_time(void **state)
     ASSERT_ALL(world, late || used < 0.5);
 }
 
+static void test_late_but_in_time(void **state)
+{
+    static const enum comm_transport transports[] = {COMM_MPI, COMM_SHM};
+
+    for (int i = 0; i < 2; i++) {
+        struct comm_params params = {.timeout_s = 30, .transport = transports[i]};
+        struct comm *c = NULL;
+
+        ASSERT_ALL(*state, comm_duplicate(*state, &params, &c) == OK);
+        check_late(*state, c);
+        comm_destroy(c);
+    }
+}
+
 static void test_refused_timeouts(void **state)
 {
     static const double bad[] = {0, -1, 1e10, (double)INFINITY, (double)NAN};
+    struct comm_params params = {.timeout_s = 1};
     struct comm *world = *state, *out = NULL;
 
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        ASSERT_ALL(world, comm_create_world(&out, bad[i]) == ERR_USAGE && !out);
-    ASSERT_ALL(world, comm_create_world(&out, 1) == ERR_INTERNAL && !out); /* a second world */
+    ASSERT_ALL(world, comm_create_world(&out, &params) == ERR_INTERNAL && !out); /* a second one */
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        params.timeout_s = bad[i];
+        ASSERT_ALL(world, comm_create_world(&out, &params) == ERR_USAGE && !out);
+        ASSERT_ALL(world, comm_duplicate(world, &params, &out) == ERR_USAGE && !out);
+    }
+    params = (struct comm_params){.timeout_s = 1, .node_ranks = -1};
+    ASSERT_ALL(world, comm_duplicate(world, &params, &out) == ERR_USAGE && !out);
+    params = (struct comm_params){.timeout_s = 1, .transport = (enum comm_transport)9};
+    ASSERT_ALL(world, comm_duplicate(world, &params, &out) == ERR_USAGE && !out);
 }
 
 /* ---- scenarios: what the last rank does, and what the others do meanwhile ---- */
@@ -116,6 +137,34 @@ static int call_split(struct comm *c)
     struct comm *part;
 
     return comm_split(c, 0, &part);
+}
+/* Absent after a call that all made: the message says so. */
+static int call_agree_then_sum(struct comm *c)
+{
+    TRY(comm_agree(c, OK));
+    return call_sum(c);
+}
+static int leave_after_agree(struct comm *c)
+{
+    TRY(comm_agree(c, OK));
+    sleep_ms(60000);
+    return OK;
+}
+/* Ranks that want different transports would wait in different calls of MPI. */
+static int duplicate_over(struct comm *c, enum comm_transport transport)
+{
+    struct comm_params params = {.timeout_s = DEADLINE_S, .transport = transport};
+    struct comm *same = NULL;
+
+    return comm_duplicate(c, &params, &same);
+}
+static int call_duplicate_shm(struct comm *c)
+{
+    return duplicate_over(c, COMM_SHM);
+}
+static int call_duplicate_mpi(struct comm *c)
+{
+    return duplicate_over(c, COMM_MPI);
 }
 /* Ranks that disagree about a length: the shorter one is heard in full, and refused. */
 static int call_bcast_of_8(struct comm *c)
@@ -167,7 +216,9 @@ static const struct scenario scenarios[] = {
     {"split", call_split, NULL},
     {"destroy", call_destroy, NULL},
     {"part", call_part, leave_after_split},
+    {"second", call_agree_then_sum, leave_after_agree},
     {"other-call", call_short_sum, call_max},
+    {"other-transport", call_duplicate_shm, call_duplicate_mpi},
     {"other-length", call_bcast_of_8, call_bcast_of_4},
 };
 
@@ -190,12 +241,17 @@ static void run_scenario(struct comm *c, const struct scenario *s)
     comm_abort(c, status_exit_code(rc));
 }
 
-static int main_scenario(const char *name)
+static int main_scenario(const char *name, const char *transport)
 {
+    struct comm_params params = {.timeout_s = DEADLINE_S, .transport = COMM_SHM};
     struct comm *c;
 
+    if (strcmp(transport, "mpi") == 0)
+        params.transport = COMM_MPI;
+    if (strcmp(transport, "nodes") == 0)
+        params.node_ranks = 1;
     log_init(LOG_WARN);
-    if (comm_create_world(&c, DEADLINE_S) != OK)
+    if (comm_create_world(&c, &params) != OK)
         return 1;
     if (comm_size(c) < 2)
         comm_abort(c, 64);
@@ -214,7 +270,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_refused_timeouts),
     };
 
-    if (argc > 1)
-        return main_scenario(argv[1]);
+    if (argc > 2)
+        return main_scenario(argv[1], argv[2]);
     return cmocka_run_group_tests(tests, ranks_setup, ranks_teardown);
 }

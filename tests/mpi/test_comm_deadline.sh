@@ -16,35 +16,60 @@ PROGRAM=$PALIGRID_BUILD/tests/mpi/test_comm_deadline
 DEADLINE_MS=1000 # as in the program
 last=$((RANKS - 1))
 
-waited="number 1 \([0-9]+ bytes\): rank [0-9]+ of $RANKS on [^ ]+ waited 1\.0 s for rank [0-9]+ on"
-# Name, what every waiting rank reports ("-": nothing), and a part of the message.
-scenarios=(
-    "sum|ERR_TIMEOUT|allreduce_sum number 1 \(320000 bytes\): .* waited 1\.0 s for rank $last on"
-    "short-sum|ERR_TIMEOUT|allreduce_sum $waited [^ ]+ to send"
-    "gather|ERR_TIMEOUT|allgather $waited [^ ]+ to send"
-    "bcast|ERR_TIMEOUT|bcast $waited [^ ]+ to send"
+# Name, what every waiting rank reports ("-": nothing), and a part of the message; by transport.
+host='[^ ]+'
+who="rank [0-9]+ of $RANKS on $host waited 1\.0 s for rank"
+waited="number 1 \([0-9]+ bytes\): $who [0-9]+ on $host"
+mpi_scenarios=(
+    "sum|ERR_TIMEOUT|allreduce_sum number 1 \(320000 bytes\): $who $last on"
+    "short-sum|ERR_TIMEOUT|allreduce_sum $waited to send"
+    "gather|ERR_TIMEOUT|allgather $waited to send"
+    "bcast|ERR_TIMEOUT|bcast $waited to send"
     "agree|ERR_TIMEOUT|allreduce_max $waited"
     "split|ERR_TIMEOUT|split $waited"
     "destroy|-|end $waited"
     "part|ERR_TIMEOUT|allreduce_sum $waited"
+    "second|ERR_TIMEOUT|allreduce_sum number 2 \(320000 bytes\): $who $last on"
     "other-call|ERR_TIMEOUT|allreduce_sum $waited"
     "other-length|ERR_COMM|bcast number 1: rank $last sent 4 bytes where 8 were expected"
 )
+# Here every rank knows who is missing, and where it was seen last.
+waited="number 1 \([0-9]+ bytes\): $who $last on $host \(no call so far\)"
+shm_scenarios=(
+    "sum|ERR_TIMEOUT|allreduce_sum number 1 \(320000 bytes\): $who $last on $host \(no call so far\)"
+    "short-sum|ERR_TIMEOUT|allreduce_sum $waited"
+    "gather|ERR_TIMEOUT|allgather $waited"
+    "bcast|ERR_TIMEOUT|bcast $waited"
+    "agree|ERR_TIMEOUT|allreduce_max $waited"
+    "split|ERR_TIMEOUT|split $waited"
+    "destroy|-|end $waited"
+    "part|ERR_TIMEOUT|allreduce_sum $waited"
+    "second|ERR_TIMEOUT|allreduce_sum number 2 .* for rank $last on $host \(last call: allreduce_max number 1, 8 bytes\)"
+    "other-call|ERR_COMM|allreduce_sum number 1 \(16 bytes\): rank $last on $host made allreduce_max number 1 \(16 bytes\)"
+    "other-transport|ERR_MISMATCH|ranks differ in how they want to exchange"
+    "other-length|ERR_COMM|bcast number 1 \(8 bytes\): rank $last on $host made bcast number 1 \(4 bytes\)"
+)
+# One rank a node: the leaders exchange over MPI and are named as nodes.
+nodes_scenarios=(
+    "sum|ERR_TIMEOUT|allreduce_sum number 1 \(320000 bytes\): node 0 of $RANKS on $host waited 1\.0 s for node $last on"
+    "destroy|-|end number 1 \(0 bytes\): node [0-9]+ of $RANKS"
+)
 
-launch() { # NAME: leaves NAME.out and NAME.status in $tmp
+launch() { # NAME TRANSPORT: leaves TRANSPORT.NAME.out and .status in $tmp
     local status=0
     # shellcheck disable=SC2086 # LAUNCH is a command with options
-    timeout -k 5 50 $LAUNCH "$PROGRAM" "$1" >"$tmp/$1.out" 2>&1 </dev/null || status=$?
-    echo "$status" >"$tmp/$1.status"
+    timeout -k 5 50 $LAUNCH "$PROGRAM" "$1" "$2" >"$tmp/$2.$1.out" 2>&1 </dev/null || status=$?
+    echo "$status" >"$tmp/$2.$1.status"
 }
 
-verdict() { # NAME REPORT PATTERN: prints what is wrong
-    local name=$1 report=$2 pattern=$3 r took
-    [[ $(<"$tmp/$name.status") = 70 ]] || echo "exit status $(<"$tmp/$name.status") instead of 70"
-    grep -qE "$pattern" "$tmp/$name.out" || echo "no message like: $pattern"
+verdict() { # TRANSPORT NAME REPORT PATTERN: prints what is wrong
+    local at=$tmp/$1.$2 name=$2 report=$3 pattern=$4 r took status=70
+    [[ $report != ERR_MISMATCH ]] || status=78
+    [[ $(<"$at.status") = "$status" ]] || echo "exit status $(<"$at.status") instead of $status"
+    grep -qE "$pattern" "$at.out" || echo "no message like: $pattern"
     [[ $report != - ]] || return 0
     for ((r = 0; r < last; r++)); do # each has to notice by itself
-        took=$(sed -nE "s/^$name: rank $r: $report after ([0-9]+)\.([0-9]{3}) s.*/\1\2/p" "$tmp/$name.out")
+        took=$(sed -nE "s/^$name: rank $r: $report after ([0-9]+)\.([0-9]{3}) s.*/\1\2/p" "$at.out")
         if [[ -z $took ]]; then
             echo "rank $r did not report $report"
         elif ((10#$took > DEADLINE_MS + 2000)); then
@@ -56,25 +81,31 @@ verdict() { # NAME REPORT PATTERN: prints what is wrong
 tmp=$(mktemp -d "${TEST_TMP:-${TMPDIR:-/tmp}}/deadline.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 
-for s in "${scenarios[@]}"; do
+all=()
+for s in "${mpi_scenarios[@]}"; do all+=("mpi|$s"); done
+for s in "${shm_scenarios[@]}"; do all+=("shm|$s"); done
+for s in "${nodes_scenarios[@]}"; do all+=("nodes|$s"); done
+
+for s in "${all[@]}"; do
     while (($(jobs -rp | wc -l) >= AT_A_TIME)); do
         wait -n
     done
-    launch "${s%%|*}" &
+    IFS='|' read -r transport name _ <<<"$s"
+    launch "$name" "$transport" &
 done
 wait
 
 failures=0
-for s in "${scenarios[@]}"; do
-    IFS='|' read -r name report pattern <<<"$s"
-    wrong=$(verdict "$name" "$report" "$pattern")
+for s in "${all[@]}"; do
+    IFS='|' read -r transport name report pattern <<<"$s"
+    wrong=$(verdict "$transport" "$name" "$report" "$pattern")
     if [[ -n $wrong ]]; then
         failures=$((failures + 1))
-        printf 'FAILED: %s: %s\n' "$name" "$wrong"
-        sed 's/^/   | /' "$tmp/$name.out"
+        printf 'FAILED: %s over %s: %s\n' "$name" "$transport" "$wrong"
+        sed 's/^/   | /' "$tmp/$transport.$name.out"
     else
-        echo "ok: $name"
+        echo "ok: $name over $transport"
     fi
 done
-echo "${#scenarios[@]} scenarios, $failures failed"
+echo "${#all[@]} scenarios, $failures failed"
 [[ $failures = 0 ]]
