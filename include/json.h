@@ -59,8 +59,8 @@ int json_get_real(const struct json_doc *doc, const struct json *object, const c
 int json_get_bool(const struct json_doc *doc, const struct json *object, const char *key,
                   bool *out);
 
-/* Writing: the string with quotes and escapes; control characters as \u00xx. Invalid UTF-8 bytes
- * are written as U+FFFD, so the line is always valid JSON. */
+/* Writing: the string with quotes and escapes; control characters as \u00xx. What is not UTF-8
+ * becomes U+FFFD (utf8.h), so the line is always valid JSON. */
 void json_write_string(FILE *f, const char *s, size_t n_bytes);
 /* Shortest form that reads back as the same double; nan and inf become null. */
 void json_write_real(FILE *f, double x);

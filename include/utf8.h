@@ -11,6 +11,8 @@
 
 enum { UTF8_REPLACEMENT_BYTES = 3 }; /* U+FFFD as UTF-8 */
 
+/* Bytes of the unit at s, n_bytes >= 1: a whole sequence (*valid), or a maximal bad subpart. */
+size_t utf8_unit(const char *s, size_t n_bytes, bool *valid);
 bool utf8_is_valid(const char *s, size_t n_bytes);
 /* Copies s to out, invalid parts replaced; returns the bytes written, at most 3 * n_bytes. */
 size_t utf8_replace(char *out, const char *s, size_t n_bytes);

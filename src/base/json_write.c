@@ -1,45 +1,13 @@
 /* Writing JSON text: strings and numbers; brackets and commas are the caller's.
  *
- * Strings may come from anywhere (file names, model output), so bytes that are not UTF-8 are
- * replaced by U+FFFD, one per bad byte, and what is written always parses. Accepted are Unicode's
- * well-formed sequences (table 3-7): no overlong forms, no surrogates, nothing above U+10FFFF. */
+ * Strings may come from anywhere (file names, model output), so what is not UTF-8 is replaced by
+ * U+FFFD (see utf8.h), and what is written always parses. */
 #include "json.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-/* Length of the well-formed UTF-8 sequence at s, 0 when there is none. n_bytes > 0. */
-static size_t utf8_sequence(const unsigned char *s, size_t n_bytes)
-{
-    unsigned char low = 0x80, high = 0xbf; /* bounds of the second byte */
-    size_t n;
-
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] >= 0xc2 && s[0] <= 0xdf)
-        n = 2;
-    else if (s[0] >= 0xe0 && s[0] <= 0xef)
-        n = 3;
-    else if (s[0] >= 0xf0 && s[0] <= 0xf4)
-        n = 4;
-    else
-        return 0;
-    if (s[0] == 0xe0)
-        low = 0xa0;
-    else if (s[0] == 0xed)
-        high = 0x9f;
-    else if (s[0] == 0xf0)
-        low = 0x90;
-    else if (s[0] == 0xf4)
-        high = 0x8f;
-    if (n > n_bytes || s[1] < low || s[1] > high)
-        return 0;
-    for (size_t i = 2; i < n; i++) {
-        if (s[i] < 0x80 || s[i] > 0xbf)
-            return 0;
-    }
-    return n;
-}
+#include "utf8.h"
 
 static void write_ascii(FILE *f, unsigned char c)
 {
@@ -69,20 +37,20 @@ static void write_ascii(FILE *f, unsigned char c)
 
 void json_write_string(FILE *f, const char *s, size_t n_bytes)
 {
-    const unsigned char *p = (const unsigned char *)s;
-    size_t i = 0;
-
     putc('"', f);
-    while (i < n_bytes) {
-        size_t n = utf8_sequence(p + i, n_bytes - i);
+    for (size_t i = 0; i < n_bytes;) {
+        char replacement[UTF8_REPLACEMENT_BYTES];
+        bool valid;
+        const size_t n = utf8_unit(s + i, n_bytes - i, &valid);
 
-        if (n == 1)
-            write_ascii(f, p[i]);
-        else if (n > 1)
-            fwrite(p + i, 1, n, f);
+        utf8_put_replacement(replacement);
+        if (!valid)
+            fwrite(replacement, 1, sizeof replacement, f);
+        else if (n == 1)
+            write_ascii(f, (unsigned char)s[i]);
         else
-            fputs("\xef\xbf\xbd", f);
-        i += n > 0 ? n : 1;
+            fwrite(s + i, 1, n, f);
+        i += n;
     }
     putc('"', f);
 }

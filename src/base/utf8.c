@@ -6,9 +6,9 @@
 
 #include <string.h>
 
-/* Length of the unit at s, n_bytes >= 1: a whole sequence (*valid) or a maximal bad subpart. */
-static size_t unit_length(const unsigned char *s, size_t n_bytes, bool *valid)
+size_t utf8_unit(const char *text, size_t n_bytes, bool *valid)
 {
+    const unsigned char *s = (const unsigned char *)text;
     const unsigned char lead = s[0];
     unsigned char low = 0x80, high = 0xBF;
     size_t length = 1, i;
@@ -42,11 +42,10 @@ static size_t unit_length(const unsigned char *s, size_t n_bytes, bool *valid)
 
 bool utf8_is_valid(const char *s, size_t n_bytes)
 {
-    const unsigned char *u = (const unsigned char *)s;
     bool valid = true;
 
     for (size_t i = 0; i < n_bytes && valid;)
-        i += unit_length(u + i, n_bytes - i, &valid);
+        i += utf8_unit(s + i, n_bytes - i, &valid);
     return valid;
 }
 
@@ -57,12 +56,11 @@ void utf8_put_replacement(char out[UTF8_REPLACEMENT_BYTES])
 
 size_t utf8_replace(char *out, const char *s, size_t n_bytes)
 {
-    const unsigned char *u = (const unsigned char *)s;
     size_t n_out = 0;
 
     for (size_t i = 0; i < n_bytes;) {
         bool valid;
-        size_t length = unit_length(u + i, n_bytes - i, &valid);
+        size_t length = utf8_unit(s + i, n_bytes - i, &valid);
 
         if (valid) {
             memcpy(out + n_out, s + i, length);
