@@ -201,7 +201,10 @@ int cpu_patch_embed(struct device *d, float *x, const float *pixels, const struc
                     const struct tensor *bias, const struct tensor *position, size_t image_px,
                     size_t patch_px, float *scratch)
 {
-    const struct tensor kernel = {w->data, w->dtype, 2, {w->dim[0], 3 * patch_px * patch_px}};
+    const struct tensor kernel = {.data = w->data,
+                                  .dtype = w->dtype,
+                                  .n_dims = 2,
+                                  .dim = {w->dim[0], 3 * patch_px * patch_px}};
 
     ref_patch_rows(scratch, pixels, image_px, patch_px);
     TRY(cpu_linear(d, x, scratch, &kernel, bias, OPS_ACT_NONE, position->dim[0]));
