@@ -74,10 +74,8 @@ int jpeg_read_segments(struct decode_job *job, struct jpeg_frame *f)
         marker = *p++;
         if (marker == MARKER_TEM || (marker >= MARKER_RST0 && marker < MARKER_EOI))
             continue;
-        if (marker == MARKER_SOS || marker == MARKER_EOI) {
-            f->scan_at = (size_t)(p - job->bytes) - 2;
+        if (marker == MARKER_SOS || marker == MARKER_EOI)
             break;
-        }
         n = end - p >= 2 ? be16(p) : 0;
         if (end - p < 2 || (size_t)(end - p) < n)
             return decode_refuse(job, "truncated JPEG: it ends before the picture data");

@@ -10,7 +10,6 @@ struct jpeg_frame {
     uint32_t width, height;  /* within the limits */
     int n_components;        /* 1, 3 or 4, of 8 bits each */
     int from_exif, from_xmp; /* orientation, 0 when there is none */
-    size_t scan_at;          /* offset of the first scan's marker */
 };
 
 /* *f starts zeroed. */

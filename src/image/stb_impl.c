@@ -15,7 +15,7 @@
 #define STBI_NO_FAILURE_STRINGS
 #define STBI_NO_LINEAR
 #define STBI_NO_HDR
-#define STBI_MALLOC(n) stb_block_resize(NULL, n)
+#define STBI_MALLOC(n) stb_block_alloc(n)
 #define STBI_REALLOC(p, n) stb_block_resize(p, n)
 #define STBI_FREE(p) free(p)
 #define STBI_ASSERT(x) ((x) ? (void)0 : abort())

@@ -14,7 +14,8 @@
  * memory is short (stb_image tells which only through a global, which is compiled out). */
 uint8_t *stb_decode_rgb(const uint8_t *bytes, size_t n_bytes, int width, int height);
 uint16_t *stb_decode_grey16(const uint8_t *bytes, size_t n_bytes, int width, int height);
-/* realloc with a ceiling, for the files that compile stb_image; freed with free. */
+/* calloc and realloc with a ceiling, for the files that compile stb_image; freed with free. */
+void *stb_block_alloc(size_t n_bytes);
 void *stb_block_resize(void *block, size_t n_bytes);
 
 #endif
