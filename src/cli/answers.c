@@ -174,7 +174,8 @@ static void print_run(FILE *f, const struct answer_row *r)
     print_real(f, "attn_softcap", (double)s->cfg.text.attn_softcap);
     print_real(f, "logit_softcap", (double)s->cfg.text.logit_softcap);
     print_times(f, r);
-    fprintf(f, ",\"ranks\":%d", comm_size(s->comm));
+    fprintf(f, ",\"ranks\":%d,\"device\":\"%s\",\"threads\":%d", comm_size(s->comm),
+            ops_name(s->machine.device), s->machine.n_threads);
     print_string(f, "model", s->options->model, strlen(s->options->model));
     fprintf(f,
             ",\"memory\":{\"weights\":%lld,\"kv\":%lld,\"step\":%lld,\"features\":%lld,"

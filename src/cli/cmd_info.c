@@ -65,6 +65,20 @@ static void cpu_features(char out[MAX_CPU_TEXT])
         fclose(f);
 }
 
+/* --device auto takes the last one. */
+static const char *ops_text(void)
+{
+    static const char *const text[] = {
+        [OPS_ISA_AUTO] = "ref",
+        [OPS_ISA_AVX2] = "ref, cpu-avx2",
+        [OPS_ISA_AVX512] = "ref, cpu-avx512",
+        [OPS_ISA_AVX512_BF16] = "ref, cpu-avx512_bf16",
+        [OPS_ISA_AMX] = "ref, cpu-amx",
+    };
+
+    return text[ops_cpu_best_isa()];
+}
+
 static void print_program(FILE *f, bool json)
 {
     char libc[64], hex[33], message_library[COMM_LIBRARY_BYTES], cpu[MAX_CPU_TEXT];
@@ -83,7 +97,7 @@ static void print_program(FILE *f, bool json)
     fact[n++] = (struct fact){"hdf5", h5_library()};
     fact[n++] = (struct fact){"sentencepiece", tokenizer_library()};
     fact[n++] = (struct fact){"images", image_libraries()};
-    fact[n++] = (struct fact){"ops", "ref (plain loops on the CPU)"};
+    fact[n++] = (struct fact){"ops", ops_text()};
     fact[n++] = (struct fact){"cpu", cpu};
     print_facts(f, fact, n, json);
 }

@@ -27,6 +27,7 @@ struct text_list {
     size_t n, cap;
 };
 
+enum option_device { DEVICE_AUTO, DEVICE_CPU, DEVICE_REF };
 enum option_embed_scale { EMBED_SCALE_AUTO, EMBED_SCALE_F32, EMBED_SCALE_BF16, EMBED_SCALE_F16 };
 
 struct options {
@@ -44,6 +45,8 @@ struct options {
     double attn_softcap; /* < 0: as config.json says; 0: off */
     double logit_softcap;
     int embed_scale; /* enum option_embed_scale */
+    int weights;     /* enum weights_form */
+    int int4_group;  /* 32 << it */
 
     /* images and prompts */
     struct text_list prompts, images;
@@ -64,6 +67,8 @@ struct options {
     int steps;
 
     /* program */
+    int device;  /* enum option_device */
+    int threads; /* 0: this rank's share of the CPUs */
     bool json;
     int comm; /* enum comm_transport */
     double comm_timeout_s;
@@ -78,7 +83,8 @@ void options_release(struct options *o);
  * form that --config reads. */
 void options_print_help(FILE *f, enum command c);
 void options_print_config(FILE *f, const struct options *o);
-/* Identity of command, values and error. ERR_NOMEM. */
+/* Identity of command, values and error, but for values that ranks may differ in (threads).
+ * ERR_NOMEM. */
 int options_digest(const struct options *o, struct digest *out);
 
 #endif

@@ -96,7 +96,7 @@ static bool config_line(struct options *o, char *line, const char *path, int num
     *equals = '\0';
     key = trim(key);
     value = trim(equals + 1);
-    row = option_find(key, strlen(key));
+    row = option_find(key, strlen(key), o->command);
     if (!row) {
         const char *close = option_suggest(key, strlen(key), o->command);
 

@@ -38,11 +38,13 @@ extern const struct option_row option_rows[];
 extern const size_t n_option_rows;
 extern const struct command_row command_rows[]; /* ends with a name of NULL */
 
-/* The row of a key ('_' counts as '-') or NULL; of a letter. */
-const struct option_row *option_find(const char *key, size_t n_key);
+/* The row of a key ('_' counts as '-'): c's own, else another command's, else NULL; of a letter. */
+const struct option_row *option_find(const char *key, size_t n_key, enum command c);
 const struct option_row *option_find_letter(char letter);
 /* False for those that ask for something else than the command's work, and for config itself. */
 bool option_may_be_in_file(const struct option_row *row);
+/* False for those that need not be the same on all ranks. */
+bool option_is_compared(const struct option_row *row);
 /* The key closest to a mistyped one among c's, or NULL. */
 const char *option_suggest(const char *key, size_t n_key, enum command c);
 

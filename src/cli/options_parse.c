@@ -235,7 +235,7 @@ static bool parse_long(struct options *o, struct cursor *c)
 {
     const char *arg = c->argv[c->at];
     size_t n = strcspn(arg + 2, "=");
-    const struct option_row *row = option_find(arg + 2, n);
+    const struct option_row *row = option_find(arg + 2, n, o->command);
     const char *value = arg[2 + n] == '=' ? arg + 2 + n + 1 : NULL;
     char shown[64];
 
@@ -278,9 +278,9 @@ static bool parse_argument(struct options *o, const char *arg)
     const struct option_row *row = NULL;
 
     if (o->command == COMMAND_RUN)
-        row = option_find("image", strlen("image"));
+        row = option_find("image", strlen("image"), o->command);
     if (o->command == COMMAND_INFO)
-        row = option_find("model", strlen("model"));
+        row = option_find("model", strlen("model"), o->command);
     if (!row)
         return option_error(o, "unexpected argument '%.80s'", arg);
     if (o->command == COMMAND_INFO && o->origin[row - option_rows] == ORIGIN_COMMAND_LINE)
@@ -315,10 +315,10 @@ static void parse_arguments(struct options *o, struct cursor *c)
     }
 }
 
-static void set_defaults(struct options *o)
+static void set_defaults(struct options *o, unsigned commands)
 {
     for (size_t i = 0; i < n_option_rows; i++) {
-        if (option_rows[i].initial)
+        if (option_rows[i].initial && (option_rows[i].commands & commands))
             option_set(o, &option_rows[i], option_rows[i].initial, ORIGIN_DEFAULT,
                        option_rows[i].key);
     }
@@ -329,10 +329,11 @@ void options_parse(struct options *o, int argc, char *const *argv)
     struct cursor c = {.argc = argc, .at = 1, .argv = argv};
 
     *o = (struct options){.command = COMMAND_NONE};
-    set_defaults(o);
+    set_defaults(o, ~0u);
     if (argc > 1 && argv[1][0] != '-') {
         if (!parse_command(o, argv[1]))
             return;
+        set_defaults(o, o->command); /* where commands differ */
         c.at = 2;
     }
     parse_arguments(o, &c);

@@ -169,14 +169,20 @@ static void print_row(FILE *f, const struct options *o, const struct option_row 
     fputc('\n', f);
 }
 
-void options_print_config(FILE *f, const struct options *o)
+static void print_rows(FILE *f, const struct options *o, bool only_compared)
 {
     for (size_t i = 0; i < n_option_rows; i++) {
         const struct option_row *row = &option_rows[i];
 
-        if ((row->commands & (unsigned)o->command) && option_may_be_in_file(row))
+        if ((row->commands & (unsigned)o->command) && option_may_be_in_file(row) &&
+            (!only_compared || option_is_compared(row)))
             print_row(f, o, row);
     }
+}
+
+void options_print_config(FILE *f, const struct options *o)
+{
+    print_rows(f, o, false);
 }
 
 int options_digest(const struct options *o, struct digest *out)
@@ -188,7 +194,7 @@ int options_digest(const struct options *o, struct digest *out)
     if (!f)
         return FAIL(ERR_NOMEM, "options");
     fprintf(f, "command %d\nerror %s\n", (int)o->command, o->error);
-    options_print_config(f, o);
+    print_rows(f, o, true);
     if (fclose(f) != 0) {
         free(text);
         return FAIL(ERR_NOMEM, "options");

@@ -2,8 +2,11 @@
  *
  * The order of rows is the order of the help. Words of a CHOICE stand in the order of the enum
  * they become: window as enum decoder_window, exif as enum image_exif, passes as enum
- * image_pass_order, log-level as enum log_level, embed-scale as enum option_embed_scale,
- * comm as enum comm_transport. */
+ * image_pass_order, log-level as enum log_level, embed-scale as enum option_embed_scale, device as
+ * enum option_device, weights as enum weights_form,
+ * comm as enum comm_transport.
+ *
+ * A key stands twice where commands have different defaults for it. */
 #include "options.h"
 
 #include <string.h>
@@ -34,6 +37,10 @@ const struct option_row option_rows[] = {
      "soft-cap of logits instead of the checkpoint's; 0 is off"},
     {"embed-scale", 0, OPTION_CHOICE, AT(embed_scale), "auto", 0, 0, "auto|f32|bf16|f16", NULL,
      RANKS, "type to which the scale of text embeddings is rounded; auto is the checkpoint's"},
+    {"weights", 'w', OPTION_CHOICE, AT(weights), "auto", 0, 0, "auto|bf16|int8|int4", NULL, ALL,
+     "how the decoder's matrices are held in memory; auto is as they are stored"},
+    {"int4-group", 0, OPTION_CHOICE, AT(int4_group), "32", 0, 0, "32|64", NULL, ALL,
+     "int4: weights of a row that share a scale and a minimum"},
     /* images and prompts */
     {"prompt", 'p', OPTION_LIST, AT(prompts), NULL, 0, 0, NULL, "TEXT", RUN,
      "what to ask of each image; may be repeated"},
@@ -78,6 +85,12 @@ const struct option_row option_rows[] = {
     {"steps", 0, OPTION_INT, AT(steps), "12", 1, 4096, NULL, "N", DUMP,
      "tokens for cases that do not say how many"},
     /* program */
+    {"device", 0, OPTION_CHOICE, AT(device), "auto", 0, 0, "auto|cpu|ref", NULL, RUN,
+     "cpu: threads and vector instructions; ref: plain loops; auto: cpu where it can"},
+    {"device", 0, OPTION_CHOICE, AT(device), "ref", 0, 0, "auto|cpu|ref", NULL, DUMP,
+     "ref: plain loops, the specification; cpu: threads and vector instructions"},
+    {"threads", 't', OPTION_INT, AT(threads), "0", 0, 4096, NULL, "N", RANKS,
+     "threads of each rank; 0 is its share of the CPUs it may use"},
     {"json", 0, OPTION_FLAG, AT(json), "false", 0, 0, NULL, NULL,
      COMMAND_NONE | COMMAND_RUN | COMMAND_INFO, "results as JSON, one object a line"},
     {"comm", 0, OPTION_CHOICE, AT(comm), "auto", 0, 0, "auto|mpi|shm", NULL, RANKS,
@@ -124,13 +137,18 @@ static bool same_key(const char *key, const char *text, size_t n_text)
     return true;
 }
 
-const struct option_row *option_find(const char *key, size_t n_key)
+const struct option_row *option_find(const char *key, size_t n_key, enum command c)
 {
+    const struct option_row *other = NULL;
+
     for (size_t i = 0; i < n_option_rows; i++) {
-        if (same_key(option_rows[i].key, key, n_key))
+        if (!same_key(option_rows[i].key, key, n_key))
+            continue;
+        if (option_rows[i].commands & (unsigned)c)
             return &option_rows[i];
+        other = &option_rows[i];
     }
-    return NULL;
+    return other;
 }
 
 const struct option_row *option_find_letter(char letter)
@@ -151,6 +169,11 @@ bool option_may_be_in_file(const struct option_row *row)
             return false;
     }
     return true;
+}
+
+bool option_is_compared(const struct option_row *row)
+{
+    return strcmp(row->key, "threads") != 0;
 }
 
 enum { KEY_MAX = 32 };

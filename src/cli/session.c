@@ -90,13 +90,18 @@ int session_start(struct session *s, const struct engine_params *p)
 
     params.decoder.window = (enum decoder_window)s->options->window;
     params.decoder.embed_scale = embed_scale_type(s);
-    TRY(comm_agree(s->comm, ops_open_ref(&s->device)));
-    TRY(engine_create(&s->engine, &s->cfg, &params, s->weights, s->device, s->comm, &stats));
+    params.weights = (enum weights_form)s->options->weights;
+    params.int4_group = 32 << s->options->int4_group;
+    TRY(machine_open(&s->machine, (enum option_device)s->options->device, s->options->threads,
+                     s->comm));
+    TRY(engine_create(&s->engine, &s->cfg, &params, s->weights, s->machine.device, s->comm,
+                      &stats));
     weights_close(s->weights);
     s->weights = NULL;
     memory = engine_memory_of(s->engine);
-    log_root(LOG_INFO, "cli", "ready: model=%s ranks=%d mib_per_rank=%.1f", s->options->model,
-             comm_size(s->comm), (double)memory.total / 1048576.0);
+    log_root(LOG_INFO, "cli", "ready: model=%s ranks=%d device=%s threads=%d mib_per_rank=%.1f",
+             s->options->model, comm_size(s->comm), ops_name(s->machine.device),
+             s->machine.n_threads, (double)memory.total / 1048576.0);
     return OK;
 }
 
@@ -104,7 +109,7 @@ void session_release(struct session *s)
 {
     lead_release(&s->lead);
     engine_destroy(s->engine);
-    ops_close(s->device);
+    machine_release(&s->machine);
     weights_close(s->weights);
     free(s->rgb);
     free(s->pixels);

@@ -8,6 +8,7 @@
 
 #include "engine.h"
 #include "lead.h"
+#include "machine.h"
 
 struct session {
     const struct options *options; /* borrowed */
@@ -15,7 +16,7 @@ struct session {
     struct model_config cfg;       /* with the options' overrides */
     struct weights *weights;       /* until session_start */
     struct digest weights_digest;
-    struct device *device;
+    struct machine machine;        /* from session_start on */
     struct engine *engine;
     struct lead lead;
     uint8_t *rgb;  /* [px, px, 3]: the image just read */

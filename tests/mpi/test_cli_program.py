@@ -79,6 +79,11 @@ def test_answers():
     row = rows(out)[0]
     check("the same answer as JSON", status == 0 and row["text"] == one[:-1], out)
     check("JSON tells the run", row["ranks"] == RANKS and row["window"] == "none" and row["width"] > 0, out)
+    check("JSON tells the device", row["device"].split("-")[0] in ("cpu", "ref") and row["threads"] >= 1, out)
+    plain = rows(launch(*RUN, "-p", "caption en", "--json", "--device", "ref", RGB)[1])[0]
+    check("the plain loops on request", plain["device"] == "ref" and plain["threads"] == 1 and abs(plain["logprob"] - row["logprob"]) < 0.1, plain)
+    threads = [rows(launch(*RUN, "-p", "caption en", "--json", "-t", t, RGB)[1])[0] for t in ("1", "3")]
+    check("threads change nothing", threads[0]["logprob"] == threads[1]["logprob"] == row["logprob"], threads)
     check("JSON has the tokens", len(row["tokens"]) <= 4 and row["finish"] in ("eos", "length") and row["logprob"] < 0, out)
     memory = row["memory"]
     check("memory adds up", memory["total"] >= memory["weights"] + memory["kv"] + memory["step"] > 0 and memory["peak_rss"] > memory["total"], memory)

@@ -382,6 +382,7 @@ static void test_digest_sees_every_option(void **state)
         "--max-pixels|1",
         "--parse-special",
         "--passes|horizontal-first",
+        "--device|ref",
     };
     enum { N = sizeof extra / sizeof extra[0] };
     struct digest seen[N + 1];
@@ -400,6 +401,41 @@ static void test_digest_sees_every_option(void **state)
                 fail_msg("'%s' does not change the digest", line);
         }
     }
+}
+
+static void test_threads_may_differ_between_ranks(void **state)
+{
+    struct digest one, three;
+    struct options o;
+    char buf[64];
+
+    (void)state;
+    parse(&o, RUN "-t|1", buf, sizeof buf);
+    assert_int_equal(o.threads, 1);
+    assert_int_equal(options_digest(&o, &one), OK);
+    options_release(&o);
+    parse(&o, RUN "--threads|3", buf, sizeof buf);
+    assert_int_equal(o.threads, 3);
+    assert_int_equal(options_digest(&o, &three), OK);
+    options_release(&o);
+    assert_true(digest_equal(one, three));
+}
+
+static void test_commands_have_their_own_default_device(void **state)
+{
+    struct options o;
+    char buf[64];
+
+    (void)state;
+    parse(&o, RUN "", buf, sizeof buf);
+    assert_int_equal(o.device, DEVICE_AUTO);
+    options_release(&o);
+    parse(&o, "dump", buf, sizeof buf);
+    assert_int_equal(o.device, DEVICE_REF);
+    options_release(&o);
+    parse(&o, "dump|--device|cpu", buf, sizeof buf);
+    assert_int_equal(o.device, DEVICE_CPU);
+    options_release(&o);
 }
 
 static void test_help_lists_the_options_of_its_command(void **state)
@@ -435,6 +471,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bad_config_files, make_scratch, drop_scratch),
         cmocka_unit_test_setup_teardown(test_printed_config_reads_back, make_scratch, drop_scratch),
         cmocka_unit_test(test_digest_sees_every_option),
+        cmocka_unit_test(test_threads_may_differ_between_ranks),
+        cmocka_unit_test(test_commands_have_their_own_default_device),
         cmocka_unit_test(test_help_lists_the_options_of_its_command),
     };
 

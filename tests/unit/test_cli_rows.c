@@ -121,6 +121,7 @@ static void desk_init(struct desk *d, const char *text)
     d->session.options = &d->options;
     d->session.cfg.text.attn_softcap = 50;
     assert_int_equal(comm_create_self(&d->session.comm), OK);
+    assert_int_equal(machine_open(&d->session.machine, DEVICE_REF, 0, d->session.comm), OK);
     d->row = (struct answer_row){
         .session = &d->session,
         .image = d->image,
@@ -144,6 +145,7 @@ static char *print(struct desk *d, enum answers_form form)
     assert_non_null(f);
     assert_int_equal(answers_print(f, form, &d->row), OK);
     assert_int_equal(fclose(f), 0);
+    machine_release(&d->session.machine);
     comm_destroy(d->session.comm);
     return text;
 }
@@ -204,6 +206,8 @@ static void test_json_row(void **state)
     assert_string_equal(json_text(member(doc, "finish", JSON_KIND_STRING)), "eos");
     assert_string_equal(json_text(member(doc, "window", JSON_KIND_STRING)), "none");
     assert_int_equal(json_len(member(doc, "tokens", JSON_KIND_ARRAY)), 3);
+    assert_string_equal(json_text(member(doc, "device", JSON_KIND_STRING)), "ref");
+    assert_int_equal(json_int(member(doc, "threads", JSON_KIND_INT)), 1);
     assert_int_equal(json_int(member(doc, "width", JSON_KIND_INT)), 1024);
     assert_true(json_number(member(doc, "logprob", JSON_KIND_REAL)) == -0.5);
     assert_null(json_get(json_root(doc), "score")); /* no beams */
@@ -275,6 +279,7 @@ static void test_output_that_cannot_be_written(void **state)
     desk_init(&d, "text");
     assert_int_equal(answers_print(f, ANSWERS_TEXT, &d.row), ERR_IO);
     fclose(f);
+    machine_release(&d.session.machine);
     comm_destroy(d.session.comm);
 }
 

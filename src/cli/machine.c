@@ -1,0 +1,104 @@
+/* Choice of table and threads; see machine.h.
+ *
+ * Which ranks share CPUs is found out by exchange, not from a launcher's variables: two ranks
+ * compete when host name and the kernel's list of allowed CPUs are the same. Ranks bound to CPUs
+ * of their own have different lists, and each keeps all of its own. */
+#include "machine.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "status.h"
+
+enum { LIST_BYTES = 4096, HOST_BYTES = 256 };
+
+/* The "0-3,8" of /proc/self/status; empty where there is none. */
+static void allowed_cpus(char list[LIST_BYTES])
+{
+    static const char key[] = "Cpus_allowed_list:";
+    FILE *f = fopen("/proc/self/status", "r");
+
+    while (f && fgets(list, LIST_BYTES, f)) {
+        if (strncmp(list, key, sizeof key - 1) == 0) {
+            memmove(list, list + sizeof key - 1, strlen(list + sizeof key - 1) + 1);
+            fclose(f);
+            return;
+        }
+    }
+    if (f)
+        fclose(f);
+    list[0] = '\0';
+}
+
+static int count_cpus(const char *list)
+{
+    long n = 0;
+
+    while (*list) {
+        char *end;
+        long first = strtol(list, &end, 10), last = first;
+
+        if (end == list)
+            break;
+        if (*end == '-')
+            last = strtol(end + 1, &end, 10);
+        n += last >= first ? last - first + 1 : 0;
+        list = *end ? end + 1 : end;
+    }
+    if (n == 0)
+        n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 && n < 65536 ? (int)n : 1;
+}
+
+int machine_share(struct comm *c, int *n_threads)
+{
+    char list[LIST_BYTES], host[HOST_BYTES] = "";
+    struct digest mine, *all = calloc((size_t)comm_size(c), sizeof *all);
+    int rc, n_sharing = 0;
+
+    allowed_cpus(list);
+    gethostname(host, sizeof host - 1);
+    mine = digest_chain(digest_of(host, strlen(host)), list, strlen(list));
+    TRY_GOTO(comm_agree(c, all ? OK : FAIL(ERR_NOMEM, "a list of ranks")), free_all);
+    TRY_GOTO(comm_allgather(c, &mine, all, sizeof mine), free_all);
+    for (int i = 0; i < comm_size(c); i++)
+        n_sharing += digest_equal(all[i], mine);
+    *n_threads = count_cpus(list) / n_sharing;
+    if (*n_threads < 1)
+        *n_threads = 1;
+free_all:
+    free(all);
+    return rc;
+}
+
+static int open_table(struct machine *m, enum option_device device)
+{
+    const struct ops_cpu_params p = {.isa = OPS_ISA_AUTO, .n_threads = m->n_threads};
+
+    if (device == DEVICE_CPU || (device == DEVICE_AUTO && ops_cpu_best_isa() != OPS_ISA_AUTO))
+        return ops_open_cpu(&m->device, &p);
+    m->n_threads = 1;
+    return ops_open_ref(&m->device);
+}
+
+int machine_open(struct machine *m, enum option_device device, int n_threads, struct comm *c)
+{
+    static const char *const what[] = {"device"};
+    struct digest d;
+    const char *name;
+
+    *m = (struct machine){.n_threads = n_threads};
+    if (n_threads == 0)
+        TRY(machine_share(c, &m->n_threads));
+    TRY(comm_agree(c, open_table(m, device)));
+    name = ops_name(m->device);
+    d = digest_of(name, strlen(name));
+    return comm_check_same(c, what, &d, 1);
+}
+
+void machine_release(struct machine *m)
+{
+    ops_close(m->device);
+    *m = (struct machine){0};
+}
