@@ -90,8 +90,6 @@ int session_start(struct session *s, const struct engine_params *p)
 
     params.decoder.window = (enum decoder_window)s->options->window;
     params.decoder.embed_scale = embed_scale_type(s);
-    params.weights = (enum weights_form)s->options->weights;
-    params.int4_group = 32 << s->options->int4_group;
     TRY(machine_open(&s->machine, (enum option_device)s->options->device, s->options->threads,
                      s->comm));
     TRY(engine_create(&s->engine, &s->cfg, &params, s->weights, s->machine.device, s->comm,
