@@ -20,6 +20,8 @@ struct engine;
 
 struct engine_params {
     struct decoder_params decoder;
+    enum weights_form weights; /* how the decoder's matrices are held */
+    int int4_group;            /* largest group of int4; 0: 32 */
     int max_prompt_tokens; /* 0: one image and 512 tokens of text */
     int max_new_tokens;
     int max_images; /* per prompt */

@@ -46,6 +46,11 @@ size_t weights_total_bytes(const struct weights *w);
 struct weights_list;
 int weights_list_create(struct weights_list **out);
 void weights_list_destroy(struct weights_list *l);
+/* How the tensors marked by weights_may_convert are to be held: as the file has them (without this
+ * call), or converted while loading. max_group: int4 groups have at most so many elements, 2 to
+ * QUANT_MAX_GROUP. */
+enum weights_form { WEIGHTS_AS_STORED, WEIGHTS_BF16, WEIGHTS_INT8, WEIGHTS_INT4 };
+void weights_list_hold(struct weights_list *l, enum weights_form form, size_t max_group);
 /* Wants rows [row0, row0 + n_rows) and columns [col0, col0 + n_cols) of tensor `name`, seen as
  * [dim[0], product of the rest], whose whole shape must be dim. After weights_load, *view is the
  * rectangle, dense, in the file's type: a whole tensor keeps its shape, a part is [n_rows, n_cols]
@@ -56,6 +61,11 @@ void weights_list_destroy(struct weights_list *l);
 int weights_want(struct weights_list *l, const char *name, int n_dims, const size_t *dim,
                  size_t row0, size_t n_rows, size_t col0, size_t n_cols, bool sharded,
                  struct tensor *view);
+/* The tensor asked for last, a matrix, may be held in the list's form; its view then is BF16, Q8 or
+ * Q4 (quant.h). Every rank's first column is a multiple of chunk_elems, which is the length of a
+ * row where ranks do not cut rows; where they do, every rank takes all rows. An int4 group is the
+ * largest that divides the chunk. */
+void weights_may_convert(struct weights_list *l, size_t chunk_elems);
 
 struct weights_stats {
     size_t rank_bytes;  /* memory of this rank's rectangles, rounded up as placed */
@@ -64,11 +74,13 @@ struct weights_stats {
     double seconds;
 };
 /* Collective on c. Allocates one device block (owned by the caller: arena_release) and fills every
- * view; on failure nothing is allocated and views are untouched. ERR_MODEL with file and tensor: a
+ * view, converting piece by piece where that is asked for: the same bytes on any number of ranks.
+ * On failure nothing is allocated and views are untouched. ERR_MODEL with file and tensor: a
  * missing tensor, a wrong shape, a tensor of the checkpoint that nobody asked for ("unknown
  * tensor"), a non-finite weight. A tied model leaves lm_head unasked: it is compared with the
  * embedding table, a sample of rows, and a warning tells of differences. ERR_MISMATCH: ranks opened
- * different checkpoints or ask for different tensors. ERR_INTERNAL: sharded rectangles that do not
+ * different checkpoints or ask for different tensors. ERR_UNSUPPORTED: weights that the form cannot
+ * hold: beyond f16 or odd chunks in int4, beyond bf16. ERR_INTERNAL: sharded rectangles that do not
  * cover their tensor. Errors are agreed: all ranks return the worst code. */
 int weights_load(struct weights *w, struct weights_list *l, struct device *d, struct comm *c,
                  struct arena *block, struct weights_stats *stats);

@@ -20,15 +20,25 @@ struct want {
     int layer; /* < 0: the model's own tensors */
 };
 
-/* A rectangle that the ranks cover exactly once between them, or (not sharded) may share. */
-static int want_part(const struct want *w, const char *what, const size_t dim[2], struct tp_range rows, struct tp_range cols,
-                     bool sharded, struct tensor *view)
+/* A rectangle of a matrix; its first column is at a multiple of chunk. sharded: the ranks cover the
+ * matrix exactly once between them. */
+struct part {
+    struct tp_range rows, cols;
+    size_t chunk;
+    bool sharded;
+};
+
+/* Every matrix of the decoder may be held in another form than the checkpoint's. */
+static int want_part(const struct want *w, const char *what, const size_t dim[2],
+                     const struct part *p, struct tensor *view)
 {
     char name[128];
 
     snprintf(name, sizeof name, "language_model.model.layers.%d.%s.weight", w->layer, what);
-    return weights_want(w->list, name, 2, dim, rows.begin, rows.end - rows.begin, cols.begin, cols.end - cols.begin, sharded,
-                        view);
+    TRY(weights_want(w->list, name, 2, dim, p->rows.begin, p->rows.end - p->rows.begin,
+                     p->cols.begin, p->cols.end - p->cols.begin, p->sharded, view));
+    weights_may_convert(w->list, p->chunk);
+    return OK;
 }
 
 static int want_norm(const struct want *w, const char *what, size_t d, struct tensor *view)
@@ -50,22 +60,26 @@ static int want_attention(const struct decoder *d, const struct want *w, struct 
     const struct tp_range all = {0, n};
     const struct tp_range q = {plan->heads.begin * d_head, plan->heads.end * d_head};
     const struct tp_range kv = {plan->kv_heads.begin * d_head, plan->kv_heads.end * d_head};
+    const struct part q_rows = {q, all, n, true}, kv_rows = {kv, all, n, false};
+    const struct part o_cols = {all, q, d_head, true};
 
-    TRY(want_part(w, "self_attn.q_proj", (size_t[]){q_dim, n}, q, all, true, &y->q_w));
-    TRY(want_part(w, "self_attn.k_proj", (size_t[]){kv_dim, n}, kv, all, false, &y->k_w));
-    TRY(want_part(w, "self_attn.v_proj", (size_t[]){kv_dim, n}, kv, all, false, &y->v_w));
-    return want_part(w, "self_attn.o_proj", (size_t[]){n, q_dim}, all, q, true, &y->o_w);
+    TRY(want_part(w, "self_attn.q_proj", (size_t[]){q_dim, n}, &q_rows, &y->q_w));
+    TRY(want_part(w, "self_attn.k_proj", (size_t[]){kv_dim, n}, &kv_rows, &y->k_w));
+    TRY(want_part(w, "self_attn.v_proj", (size_t[]){kv_dim, n}, &kv_rows, &y->v_w));
+    return want_part(w, "self_attn.o_proj", (size_t[]){n, q_dim}, &o_cols, &y->o_w);
 }
 
 static int want_feed_forward(const struct decoder *d, const struct want *w, struct decoder_layer *y)
 {
-    const struct tp_range ff = tp_plan_of(d->tp)->ff;
+    const struct tp_plan *plan = tp_plan_of(d->tp);
     const size_t n = (size_t)d->cfg->d_model, n_ff = (size_t)d->cfg->d_ff;
     const struct tp_range all = {0, n};
+    const struct part ff_rows = {plan->ff, all, n, true};
+    const struct part ff_cols = {all, plan->ff, plan->ff_grain, true};
 
-    TRY(want_part(w, "mlp.gate_proj", (size_t[]){n_ff, n}, ff, all, true, &y->gate_w));
-    TRY(want_part(w, "mlp.up_proj", (size_t[]){n_ff, n}, ff, all, true, &y->up_w));
-    return want_part(w, "mlp.down_proj", (size_t[]){n, n_ff}, all, ff, true, &y->down_w);
+    TRY(want_part(w, "mlp.gate_proj", (size_t[]){n_ff, n}, &ff_rows, &y->gate_w));
+    TRY(want_part(w, "mlp.up_proj", (size_t[]){n_ff, n}, &ff_rows, &y->up_w));
+    return want_part(w, "mlp.down_proj", (size_t[]){n, n_ff}, &ff_cols, &y->down_w);
 }
 
 static int want_layer(struct decoder *d, struct weights_list *l, int i)
@@ -96,7 +110,9 @@ static int want_untied_head(struct decoder *d, const struct weights *w, struct w
         return FAIL(ERR_MODEL, "%s: expected at most %zu rows of %zu", head_name, n_vocab, n);
     r.end = r.end < dim[0] ? r.end : dim[0];
     r.begin = r.begin < r.end ? r.begin : r.end;
-    return weights_want(l, head_name, 2, dim, r.begin, r.end - r.begin, 0, n, true, &d->head);
+    TRY(weights_want(l, head_name, 2, dim, r.begin, r.end - r.begin, 0, n, true, &d->head));
+    weights_may_convert(l, n);
+    return OK;
 }
 
 int decoder_want(struct decoder *d, const struct weights *w, struct weights_list *l)
@@ -106,6 +122,7 @@ int decoder_want(struct decoder *d, const struct weights *w, struct weights_list
     const struct want top = {.list = l, .layer = -1};
 
     TRY(weights_want(l, "language_model.model.embed_tokens.weight", 2, dim, r.begin, r.end - r.begin, 0, dim[1], true, &d->table));
+    weights_may_convert(l, dim[1]);
     for (int i = 0; i < d->cfg->n_layers; i++)
         TRY(want_layer(d, l, i));
     TRY(want_norm(&top, "norm", dim[1], &d->norm_out));

@@ -12,7 +12,10 @@
 #include "sizes.h"
 #include "status.h"
 
-enum { TEXT_TOKENS = 512 }; /* room for the text of a prompt when the caller names no limit */
+enum {
+    TEXT_TOKENS = 512, /* room for the text of a prompt when the caller names no limit */
+    INT4_GROUP = 32    /* as the header says */
+};
 
 static size_t max_of(size_t a, size_t b)
 {
@@ -154,6 +157,8 @@ int engine_create(struct engine **out, const struct model_config *cfg, const str
         rc = set_limits(e);
     if (rc == OK)
         rc = weights_list_create(&list);
+    if (rc == OK)
+        weights_list_hold(list, p->weights, p->int4_group ? (size_t)p->int4_group : INT4_GROUP);
     if (rc == OK)
         rc = create_local(e, w, list);
     TRY_GOTO(comm_agree(c, rc), destroy_list);

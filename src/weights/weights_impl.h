@@ -86,15 +86,59 @@ struct weights_request {
     size_t dim[TENSOR_MAX_DIMS];
     struct weights_rect rect;
     bool sharded;
+    size_t chunk; /* > 0: may be converted; columns are cut at multiples of it */
     struct tensor *view;
-    const struct weights_entry *entry; /* set by weights_load */
-    size_t n_bytes, at;                /* size and place in the block; set by weights_load */
+    /* set by weights_load: */
+    const struct weights_entry *entry;
+    enum dtype dtype;              /* as held */
+    size_t group;                  /* of Q4 */
+    size_t row_bytes, n_bytes, at; /* of data: one row, all, place in the block */
+    size_t scale_row_bytes, n_scale_bytes, scale_at;
 };
 struct weights_list {
     struct weights_request *request;
     size_t n, n_room;
+    enum weights_form form;
+    size_t max_group;
     bool frozen;
 };
+
+/* ---- weights_load.c, weights_convert.c: reading what was asked for ---- */
+enum { WEIGHTS_PIECE_BYTES = 16 << 20, WEIGHTS_PIECE_ROWS = 4096 };
+
+struct weights_reader {
+    struct weights *w;
+    struct device *d;
+    struct comm *c;
+    char *block; /* device memory */
+    char
+        *staging; /* bytes as stored: a piece or one row; NULL when the host only fills the block */
+    char *made;   /* a piece's result, on its way to a device; NULL on a host */
+    float *row;   /* one row in f32; NULL without conversions */
+    size_t read_bytes;
+    bool told; /* a failure here or elsewhere is known to all ranks: nobody reads on */
+};
+
+/* Reads a part of a tensor as stored and refuses what is not finite. */
+int weights_read_part(struct weights_reader *x, const struct weights_request *r,
+                      const struct weights_rect *part, void *to);
+/* Works out how r, whose entry is set, is held in this form, and its sizes. */
+int weights_plan_form(const struct weights_list *l, struct weights_request *r);
+static inline bool weights_is_converted(const struct weights_request *r)
+{
+    return r->dtype != r->entry->dtype;
+}
+/* The ranks make the scales of r together: rows of a Q8 tensor that they cut. All ranks convert
+ * such a tensor, whatever happened before, until told. */
+static inline bool weights_is_joint(const struct weights_request *r)
+{
+    return weights_is_converted(r) && r->dtype == DTYPE_Q8 && r->chunk < r->entry->n_cols;
+}
+/* Rows that are converted at once, the same on every rank. */
+size_t weights_piece_rows(const struct weights_request *r);
+/* rc: of what this rank read before; anything but OK is passed on to the others by a joint tensor.
+ * Collective for a joint tensor. */
+int weights_convert(struct weights_reader *x, const struct weights_request *r, int rc);
 
 /* ---- weights_cover.c ---- */
 /* Collective. ERR_INTERNAL on every rank unless the sharded rectangles of all ranks cover each of

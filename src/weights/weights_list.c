@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "quant.h"
 #include "status.h"
 #include "weights_impl.h"
 
@@ -13,6 +14,7 @@ int weights_list_create(struct weights_list **out)
 
     if (!l)
         return FAIL(ERR_NOMEM, "list of wanted tensors");
+    l->max_group = QUANT_MAX_GROUP;
     *out = l;
     return OK;
 }
@@ -72,4 +74,21 @@ int weights_want(struct weights_list *l, const char *name, int n_dims, const siz
         return FAIL(ERR_NOMEM, "request for tensor %s", name);
     l->request[l->n++] = r;
     return OK;
+}
+
+void weights_list_hold(struct weights_list *l, enum weights_form form, size_t max_group)
+{
+    ASSERT(!l->frozen && quant_is_group(max_group));
+    l->form = form;
+    l->max_group = max_group;
+}
+
+void weights_may_convert(struct weights_list *l, size_t chunk_elems)
+{
+    struct weights_request *r = &l->request[l->n - 1];
+
+    ASSERT(!l->frozen && l->n > 0 && chunk_elems > 0);
+    ASSERT(r->n_dims == 2 && r->rect.col0 % chunk_elems == 0);
+    ASSERT(chunk_elems >= r->dim[1] || (r->rect.row0 == 0 && r->rect.n_rows == r->dim[0]));
+    r->chunk = chunk_elems;
 }

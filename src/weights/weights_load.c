@@ -2,7 +2,8 @@
  *
  *     match requests with the index: names, shapes, none missing, none unknown  (each rank; agreed)
  *     all ranks have the same index and ask for the same tensors; sharded ones are covered once
- *     one device block; every rectangle read once, in file order           (each rank; agreed)
+ *     one device block; every rectangle read once, in file order           (each rank; agreed),
+ *     some converted on the way (weights_convert.c)
  *
  * A piece is scanned for NaN and infinity while it is still in cache, straight in the block when
  * the host can write there, else in a staging buffer from which it is uploaded. Whatever fails on
@@ -17,11 +18,12 @@
 #include "status.h"
 #include "weights_impl.h"
 
-enum { PIECE_BYTES = 16 << 20, LM_HEAD_SAMPLE_ROWS = 64 };
+enum { LM_HEAD_SAMPLE_ROWS = 64 };
 
 /* ---- matching ---- */
 
-static int match_one(const struct weights *w, struct weights_request *r)
+static int match_one(const struct weights *w, const struct weights_list *l,
+                     struct weights_request *r)
 {
     const struct weights_entry *e = weights_entry_of(w, r->name);
     char has[128], wants[128];
@@ -33,8 +35,7 @@ static int match_one(const struct weights *w, struct weights_request *r)
                     e->stored, tensor_shape_text(has, sizeof has, e->dim, e->n_dims),
                     tensor_shape_text(wants, sizeof wants, r->dim, r->n_dims));
     r->entry = e;
-    r->n_bytes = r->rect.n_rows * r->rect.n_cols * dtype_bytes(e->dtype);
-    return OK;
+    return weights_plan_form(l, r);
 }
 
 static bool is_whole(const struct weights_request *r)
@@ -64,12 +65,12 @@ static int check_none_unknown(const struct weights *w, const struct weights_list
 static int match(const struct weights *w, struct weights_list *l)
 {
     for (size_t i = 0; i < l->n; i++)
-        TRY(match_one(w, &l->request[i]));
+        TRY(match_one(w, l, &l->request[i]));
     return check_none_unknown(w, l);
 }
 
-/* What must be equal on all ranks: the tensors asked for and whether they are sharded, not the
- * rectangles. */
+/* What must be equal on all ranks: the tensors asked for, whether they are sharded and how they are
+ * held, not the rectangles. */
 static struct digest digest_of_requests(const struct weights_list *l)
 {
     struct digest d = digest_of(&l->n, sizeof l->n);
@@ -78,6 +79,8 @@ static struct digest digest_of_requests(const struct weights_list *l)
         const struct weights_request *r = &l->request[i];
         d = digest_chain(d, r->name, strlen(r->name));
         d = digest_chain(d, &r->sharded, sizeof r->sharded);
+        d = digest_chain(d, &r->dtype, sizeof r->dtype);
+        d = digest_chain(d, &r->group, sizeof r->group);
     }
     return d;
 }
@@ -92,14 +95,6 @@ static int check_same(const struct weights *w, const struct weights_list *l, str
 
 /* ---- reading ---- */
 
-struct reader {
-    struct weights *w;
-    struct device *d;
-    char *block;   /* device memory */
-    char *staging; /* NULL when the host writes the block itself */
-    size_t read_bytes;
-};
-
 static int check_finite(const struct weights_request *r, const struct weights_rect *part,
                         const void *data)
 {
@@ -113,24 +108,29 @@ static int check_finite(const struct weights_request *r, const struct weights_re
                 e->path, e->stored, part->row0 + i / part->n_cols, part->col0 + i % part->n_cols);
 }
 
-static int read_part(struct reader *x, const struct weights_request *r,
-                     const struct weights_rect *part, char *to)
+int weights_read_part(struct weights_reader *x, const struct weights_request *r,
+                      const struct weights_rect *part, void *to)
+{
+    TRY(x->w->source->read(x->w->ctx, r->entry, part, to, &x->read_bytes));
+    return check_finite(r, part, to);
+}
+
+static int place_part(struct weights_reader *x, const struct weights_request *r,
+                      const struct weights_rect *part, char *to)
 {
     size_t n_bytes = part->n_rows * part->n_cols * dtype_bytes(r->entry->dtype);
-    void *host = x->staging ? x->staging : to;
 
-    TRY(x->w->source->read(x->w->ctx, r->entry, part, host, &x->read_bytes));
-    TRY(check_finite(r, part, host));
-    if (!x->staging)
-        return OK;
-    TRY(ops_upload(x->d, to, host, n_bytes));
+    if (ops_is_host(x->d))
+        return weights_read_part(x, r, part, to);
+    TRY(weights_read_part(x, r, part, x->staging));
+    TRY(ops_upload(x->d, to, x->staging, n_bytes));
     return ops_sync(x->d); /* staging is used again at once */
 }
 
 /* As many whole rows at a time as fit a piece; a row that does not is taken in parts. */
-static int read_rect(struct reader *x, const struct weights_request *r)
+static int read_rect(struct weights_reader *x, const struct weights_request *r)
 {
-    const size_t elem = dtype_bytes(r->entry->dtype), piece_elems = PIECE_BYTES / elem;
+    const size_t elem = dtype_bytes(r->entry->dtype), piece_elems = WEIGHTS_PIECE_BYTES / elem;
     const struct weights_rect *all = &r->rect;
     size_t n_cols = all->n_cols < piece_elems ? all->n_cols : piece_elems;
     size_t n_rows = n_cols < all->n_cols ? 1 : piece_elems / n_cols;
@@ -143,7 +143,7 @@ static int read_rect(struct reader *x, const struct weights_request *r)
                 part.n_rows = all->n_rows - i;
             if (part.n_cols > all->n_cols - j)
                 part.n_cols = all->n_cols - j;
-            TRY(read_part(x, r, &part, to));
+            TRY(place_part(x, r, &part, to));
             to += part.n_rows * part.n_cols * elem;
         }
     return OK;
@@ -163,28 +163,36 @@ static int in_file_order(const void *a, const void *b)
     return (x->rect.col0 > y->rect.col0) - (x->rect.col0 < y->rect.col0);
 }
 
-static int read_all(struct reader *x, const struct weights_list *l)
+/* A rank that failed still meets the others at the next tensor that they convert together, so that
+ * none waits for it; the others learn of a failure after the last such tensor by the agreement at
+ * the end. */
+static int read_all(struct weights_reader *x, const struct weights_list *l)
 {
     const struct weights_request **order = calloc(l->n + 1, sizeof *order);
     size_t n = 0;
-    int rc = OK;
+    int rc = comm_agree(x->c, order ? OK : FAIL(ERR_NOMEM, "order of %zu reads", l->n));
 
-    if (!order)
-        return FAIL(ERR_NOMEM, "order of %zu reads", l->n);
-    for (size_t i = 0; i < l->n; i++)
-        if (l->request[i].n_bytes > 0)
+    x->told = rc != OK;
+    for (size_t i = 0; i < l->n && order; i++)
+        if (l->request[i].n_bytes > 0 || weights_is_joint(&l->request[i]))
             order[n++] = &l->request[i];
-    qsort(order, n, sizeof *order, in_file_order);
-    for (size_t i = 0; i < n && rc == OK; i++)
-        rc = read_rect(x, order[i]);
+    if (order)
+        qsort(order, n, sizeof *order, in_file_order);
+    for (size_t i = 0; i < n && !x->told; i++) {
+        if (weights_is_joint(order[i]))
+            rc = weights_convert(x, order[i], rc);
+        else if (rc == OK)
+            rc = weights_is_converted(order[i]) ? weights_convert(x, order[i], rc)
+                                                : read_rect(x, order[i]);
+    }
     free(order);
     return rc;
 }
 
 /* ---- the output table of a tied model ---- */
 
-static int same_row(struct reader *x, const struct weights_entry *a, const struct weights_entry *b,
-                    size_t row, bool *same)
+static int same_row(struct weights_reader *x, const struct weights_entry *a,
+                    const struct weights_entry *b, size_t row, bool *same)
 {
     const struct weights_rect r = {row, 1, 0, a->n_cols};
     size_t n = a->n_cols * dtype_bytes(a->dtype);
@@ -203,7 +211,7 @@ free_buf:
 
 /* Old exports store the tied table twice. The copy is not used; a sample of its rows says whether
  * it is one. */
-static int check_lm_head(struct reader *x, const struct weights_list *l)
+static int check_lm_head(struct weights_reader *x, const struct weights_list *l)
 {
     const struct weights_entry *head = weights_entry_of(x->w, WEIGHTS_LM_HEAD);
     const struct weights_entry *table = weights_entry_of(x->w, WEIGHTS_EMBEDDING);
@@ -244,6 +252,8 @@ static size_t lay_out(struct weights_list *l)
     for (size_t i = 0; i < l->n; i++) {
         l->request[i].at = at;
         at += arena_round(l->request[i].n_bytes);
+        l->request[i].scale_at = at;
+        at += arena_round(l->request[i].n_scale_bytes);
     }
     return at;
 }
@@ -253,7 +263,10 @@ static void set_views(const struct weights_list *l, char *block)
     for (size_t i = 0; i < l->n; i++) {
         const struct weights_request *r = &l->request[i];
         struct tensor *t = r->view;
-        *t = (struct tensor){.data = r->n_bytes ? block + r->at : NULL, .dtype = r->entry->dtype};
+        *t = (struct tensor){.data = r->n_bytes ? block + r->at : NULL,
+                             .dtype = r->dtype,
+                             .scale = r->n_bytes && r->n_scale_bytes ? block + r->scale_at : NULL,
+                             .group = r->group};
         if (is_whole(r)) {
             t->n_dims = r->n_dims;
             memcpy(t->dim, r->dim, sizeof t->dim);
@@ -266,28 +279,67 @@ static void set_views(const struct weights_list *l, char *block)
     }
 }
 
-/* [local] Allocates the block and fills it; on failure nothing is left allocated. */
-static int allocate_and_read(struct reader *x, struct weights_list *l, bool is_root,
-                             struct arena *block, size_t n_bytes)
+static size_t max_of(size_t a, size_t b)
 {
-    int rc;
+    return a > b ? a : b;
+}
 
+/* [local] Staging for a piece, or for one row where a row is more. */
+static int allocate_staging(struct weights_reader *x, const struct weights_list *l)
+{
+    const bool is_host = ops_is_host(x->d);
+    size_t staging = is_host ? 0 : WEIGHTS_PIECE_BYTES, made = 0, row = 0;
+
+    for (size_t i = 0; i < l->n; i++) {
+        const struct weights_request *r = &l->request[i];
+        size_t n_rows;
+
+        if (!weights_is_converted(r))
+            continue;
+        n_rows = weights_piece_rows(r);
+        staging = max_of(staging, n_rows * r->rect.n_cols * dtype_bytes(r->entry->dtype));
+        made = max_of(made, n_rows * (r->row_bytes + r->scale_row_bytes));
+        row = max_of(row, r->rect.n_cols);
+    }
+    x->staging = staging ? malloc(staging) : NULL;
+    x->made = made && !is_host ? malloc(made) : NULL;
+    x->row = row ? malloc(row * sizeof *x->row) : NULL;
+    if ((staging && !x->staging) || (made && !is_host && !x->made) || (row && !x->row))
+        return FAIL(ERR_NOMEM, "staging buffers of %zu bytes", staging + made);
+    return OK;
+}
+
+static void free_staging(struct weights_reader *x)
+{
+    free(x->staging);
+    free(x->made);
+    free(x->row);
+}
+
+/* [local] */
+static int allocate(struct weights_reader *x, const struct weights_list *l, struct arena *block,
+                    size_t n_bytes)
+{
     TRY(arena_init(block, x->d, n_bytes));
     x->block = n_bytes ? arena_take(block, n_bytes) : NULL;
-    if (!ops_is_host(x->d) && !(x->staging = malloc(PIECE_BYTES))) {
-        rc = FAIL(ERR_NOMEM, "staging buffer of %d bytes", PIECE_BYTES);
-        goto release_block;
-    }
-    TRY_GOTO(ops_sync(x->d), free_staging); /* the block's clearing must not come after our bytes */
-    TRY_GOTO(read_all(x, l), free_staging);
-    if (is_root)
-        TRY_GOTO(check_lm_head(x, l), free_staging);
-    free(x->staging);
-    return OK;
-free_staging:
-    free(x->staging);
-release_block:
-    arena_release(block);
+    TRY(allocate_staging(x, l));
+    return ops_sync(x->d); /* the block's clearing must not come after our bytes */
+}
+
+/* Collective. Allocates the block and fills it; on failure nothing is left allocated. */
+static int allocate_and_read(struct weights_reader *x, struct weights_list *l, struct arena *block,
+                             size_t n_bytes)
+{
+    int rc = comm_agree(x->c, allocate(x, l, block, n_bytes));
+
+    if (rc == OK)
+        rc = read_all(x, l);
+    if (rc == OK && comm_rank(x->c) == 0)
+        rc = check_lm_head(x, l);
+    rc = comm_agree(x->c, rc);
+    free_staging(x);
+    if (rc != OK)
+        arena_release(block);
     return rc;
 }
 
@@ -314,25 +366,22 @@ int weights_load(struct weights *w, struct weights_list *l, struct device *d, st
                  struct arena *block, struct weights_stats *stats)
 {
     const int64_t begin_us = clock_us();
-    struct reader x = {.w = w, .d = d};
+    int rc;
+    struct weights_reader x = {.w = w, .d = d, .c = c};
     struct weights_stats s = {0};
     struct arena a = {0};
-    int rc, all;
 
     l->frozen = true;
     TRY(match_on_all(w, l, c));
     TRY(check_same(w, l, c));
     TRY(weights_check_cover(w, l, c));
     s.rank_bytes = lay_out(l);
-    rc = allocate_and_read(&x, l, comm_rank(c) == 0, &a, s.rank_bytes);
-    all = comm_agree(c, rc);
+    TRY(allocate_and_read(&x, l, &a, s.rank_bytes));
     s.read_bytes = x.read_bytes;
-    if (all == OK)
-        all = sum_read_bytes(&s, c);
-    if (all != OK) {
-        if (rc == OK)
-            arena_release(&a);
-        return all;
+    rc = sum_read_bytes(&s, c);
+    if (rc != OK) {
+        arena_release(&a);
+        return rc;
     }
     s.seconds = (double)(clock_us() - begin_us) * 1e-6;
     set_views(l, x.block);
