@@ -10,6 +10,7 @@
 #include "../ops_impl.h"
 
 struct attention_scratch;
+struct rope_slots;
 
 struct cpu {
     struct device base; /* first member: cpu_of() casts back */
@@ -25,6 +26,8 @@ struct cpu {
     /* attention.c */
     struct attention_scratch *attention;
     void *attention_threads; /* [n_threads][ATTENTION_SCRATCH bytes] */
+
+    struct rope_slots *rope; /* rope.c */
 };
 
 static inline struct cpu *cpu_of(struct device *d)
@@ -50,6 +53,34 @@ int attention_open(struct cpu *c);
 void attention_close(struct cpu *c);
 int cpu_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
                   const struct ops_attention *a);
+
+/* rope.c */
+int rope_open(struct cpu *c);
+void rope_close(struct cpu *c);
+int cpu_rope_store(struct device *d, float *q, const float *k, const float *v,
+                   const struct ops_kv *kv, size_t pos0, float theta, size_t n_tok, size_t n_heads,
+                   size_t n_kv_heads, size_t d_head);
+
+/* norm.c, embed.c, fixed.c, logits.c */
+int cpu_layernorm(struct device *d, float *y, const float *x, const struct tensor *w,
+                  const struct tensor *b, float eps, size_t n_tok, size_t n_cols);
+int cpu_rmsnorm(struct device *d, float *y, const float *x, const struct tensor *w, float eps,
+                size_t n_tok, size_t n_cols);
+int cpu_postnorm_add_norm(struct device *d, float *x, const float *f, const struct tensor *w_post,
+                          float *y, const struct tensor *w_next, float eps, size_t n_tok,
+                          size_t n_cols);
+int cpu_embed(struct device *d, float *x, const int32_t *ids, const struct tensor *table,
+              int32_t row0, float scale, size_t n_tok);
+int cpu_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
+                     const float *residual, size_t n_tok, size_t n_cols);
+int cpu_softcap(struct device *d, float *x, float cap, size_t n);
+int cpu_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
+             float *value, int32_t *id);
+int cpu_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max, int64_t *sum);
+
+/* probe.c */
+double cpu_probe_read(struct device *d, const void *bytes, size_t n_bytes);
+double cpu_probe_flops(struct device *d);
 
 /* isa.c */
 bool isa_available(enum ops_isa isa);

@@ -13,6 +13,7 @@ static void cpu_close(struct device *d)
 {
     cpu_release_scratch(cpu_of(d));
     attention_close(cpu_of(d));
+    rope_close(cpu_of(d));
     free(d);
 }
 
@@ -27,20 +28,22 @@ static const struct ops plain = {
     .download = ref_download,
     .copy = ref_copy,
     .sync = ref_sync,
-    .layernorm = ref_layernorm,
-    .rmsnorm = ref_rmsnorm,
-    .postnorm_add_norm = ref_postnorm_add_norm,
+    .layernorm = cpu_layernorm,
+    .rmsnorm = cpu_rmsnorm,
+    .postnorm_add_norm = cpu_postnorm_add_norm,
     .linear = cpu_linear,
     .linear_geglu = cpu_linear_geglu,
     .linear_fixed = cpu_linear_fixed,
-    .fixed_finish = ref_fixed_finish,
+    .fixed_finish = cpu_fixed_finish,
     .patch_embed = cpu_patch_embed,
-    .embed = ref_embed,
-    .rope_store = ref_rope_store,
+    .embed = cpu_embed,
+    .rope_store = cpu_rope_store,
     .attention = cpu_attention,
-    .softcap = ref_softcap,
-    .topn = ref_topn,
-    .sum_exp_fixed = ref_sum_exp_fixed,
+    .softcap = cpu_softcap,
+    .topn = cpu_topn,
+    .sum_exp_fixed = cpu_sum_exp_fixed,
+    .probe_read = cpu_probe_read,
+    .probe_flops = cpu_probe_flops,
 };
 
 static const char *const table_name[] = {
@@ -79,6 +82,7 @@ int ops_open_cpu(struct device **out, const struct ops_cpu_params *p)
     c->isa = isa;
     c->n_threads = p->n_threads ? p->n_threads : team_n_cpus();
     TRY_GOTO(attention_open(c), close);
+    TRY_GOTO(rope_open(c), close);
     *out = &c->base;
     return OK;
 close:

@@ -1,0 +1,36 @@
+/* The way back from fixed point, rows dealt to the threads; each is ops/ref's. The products are in
+ * linear.c. */
+#include "cpu_impl.h"
+
+#include "../ref/ref_impl.h"
+#include "status.h"
+
+enum { ROWS = 8 };
+
+struct finish {
+    struct device *d;
+    float *y;
+    const int64_t *acc;
+    const struct tensor *bias;
+    const float *residual;
+    size_t n_cols;
+};
+
+static void finish_rows(void *arg, size_t begin, size_t end, int thread)
+{
+    const struct finish *f = arg;
+    const size_t at = begin * f->n_cols;
+
+    (void)thread;
+    ref_fixed_finish(f->d, f->y + at, f->acc + at, f->bias, f->residual ? f->residual + at : NULL,
+                     end - begin, f->n_cols);
+}
+
+int cpu_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
+                     const float *residual, size_t n_tok, size_t n_cols)
+{
+    struct finish f = {d, y, acc, bias, residual, n_cols};
+
+    team_share(cpu_of(d), n_tok, ROWS, finish_rows, &f);
+    return OK;
+}

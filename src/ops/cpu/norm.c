@@ -1,0 +1,75 @@
+/* Norms: rows are dealt to the threads, each computed by ops/ref, so the bits are those of ops/ref.
+ *
+ * A row's sums run over vector lanes there already; what is left to gain is the other cores. */
+#include "cpu_impl.h"
+
+#include "../ref/ref_impl.h"
+#include "status.h"
+
+/* Rows that are worth waking a thread for. */
+enum { ROWS = 8 };
+
+struct norm {
+    struct device *d;
+    float *x, *y;   /* x is only written by postnorm_add_norm */
+    const float *f; /* what is normalised there */
+    const struct tensor *w, *b;
+    float eps;
+    size_t n_cols;
+};
+
+static void layernorm_rows(void *arg, size_t begin, size_t end, int thread)
+{
+    const struct norm *n = arg;
+    const size_t at = begin * n->n_cols;
+
+    (void)thread;
+    ref_layernorm(n->d, n->y + at, n->f + at, n->w, n->b, n->eps, end - begin, n->n_cols);
+}
+
+static void rmsnorm_rows(void *arg, size_t begin, size_t end, int thread)
+{
+    const struct norm *n = arg;
+    const size_t at = begin * n->n_cols;
+
+    (void)thread;
+    ref_rmsnorm(n->d, n->y + at, n->f + at, n->w, n->eps, end - begin, n->n_cols);
+}
+
+static void postnorm_rows(void *arg, size_t begin, size_t end, int thread)
+{
+    const struct norm *n = arg;
+    const size_t at = begin * n->n_cols;
+
+    (void)thread;
+    ref_postnorm_add_norm(n->d, n->x + at, n->f + at, n->w, n->b ? n->y + at : NULL, n->b, n->eps,
+                          end - begin, n->n_cols);
+}
+
+int cpu_layernorm(struct device *d, float *y, const float *x, const struct tensor *w,
+                  const struct tensor *b, float eps, size_t n_tok, size_t n_cols)
+{
+    struct norm n = {d, NULL, y, x, w, b, eps, n_cols};
+
+    team_share(cpu_of(d), n_tok, ROWS, layernorm_rows, &n);
+    return OK;
+}
+
+int cpu_rmsnorm(struct device *d, float *y, const float *x, const struct tensor *w, float eps,
+                size_t n_tok, size_t n_cols)
+{
+    struct norm n = {d, NULL, y, x, w, NULL, eps, n_cols};
+
+    team_share(cpu_of(d), n_tok, ROWS, rmsnorm_rows, &n);
+    return OK;
+}
+
+int cpu_postnorm_add_norm(struct device *d, float *x, const float *f, const struct tensor *w_post,
+                          float *y, const struct tensor *w_next, float eps, size_t n_tok,
+                          size_t n_cols)
+{
+    struct norm n = {d, x, y, f, w_post, w_next, eps, n_cols};
+
+    team_share(cpu_of(d), n_tok, ROWS, postnorm_rows, &n);
+    return OK;
+}
