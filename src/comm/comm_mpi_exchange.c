@@ -1,9 +1,9 @@
 /* Messages over MPI, and the only place that waits.
  *
  * A blocking MPI call would wait for a dead or stuck peer for ever, so nothing blocks: requests
- * are started and polled until they are done or the deadline passes (comm_wait.h). While we spin
- * MPI itself yields between polls, if it was told that ranks share cores
- * (OMPI_MCA_mpi_yield_when_idle).
+ * are started and polled until they are done or the deadline passes (comm_wait.h). While we spin,
+ * MPI itself yields between polls when it was told that ranks share cores
+ * (OMPI_MCA_mpi_yield_when_idle): therefore a long spin here.
  * Two guards are always on: the tag carries kind and number of the call, so ranks that make
  * different calls never meet (and time out, each naming its own call), and the length that arrived
  * is compared with the length expected. */
@@ -13,7 +13,11 @@
 
 #include "comm_wait.h"
 
-enum { TAG_MAX = 32767 }; /* what every MPI guarantees */
+enum {
+    SPIN_US = 1000,
+    CLOCK_POLLS = 64, /* some 3 us */
+    TAG_MAX = 32767,  /* what every MPI guarantees */
+};
 
 /* One round of an exchange. With both, the receive is request[0]. */
 struct pending {
@@ -33,7 +37,8 @@ static int tag_of(const struct comm *c)
 static int poll_until(struct comm_mpi *m, MPI_Request *request, int n, MPI_Status *status,
                       int *done)
 {
-    struct comm_wait w = {.timeout_us = m->timeout_us};
+    struct comm_wait w = {
+        .timeout_us = m->timeout_us, .spin_us = SPIN_US, .clock_polls = CLOCK_POLLS};
     int code;
 
     do {

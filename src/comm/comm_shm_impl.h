@@ -57,10 +57,11 @@ struct comm_shm {
     MPI_Comm handle;
     MPI_Win window;
     int node_rank, node_size;
-    int *member;            /* [node_size] ranks in the group, ascending; owned */
-    struct shm_part **part; /* [node_size] in the window; the list is owned */
-    uint64_t tick;          /* the last one posted; equal on all ranks between calls */
-    int crowded;            /* more ranks than the processors they may run on */
+    int *member;                   /* [node_size] ranks in the group, ascending; owned */
+    struct shm_part **part;        /* [node_size] in the window; the list is owned */
+    uint64_t tick;                 /* the last one posted; equal on all ranks between calls */
+    int64_t spin_us, most_spin_us; /* of a wait, see adapt_spin */
+    int clock_polls;               /* as in comm_wait.h */
 };
 
 static inline struct comm_shm *shm_of(struct comm *c)

@@ -135,9 +135,20 @@ static int check(const struct comm_shm *s, const struct shm_note *note, int node
     return OK;
 }
 
+/* A busy machine may keep two ranks on one core for a while, and then all spinning is in vain: a
+ * wait that had to give way halves the spin of the next, one that had not to lengthens it again. */
+static void adapt_spin(struct comm_shm *s, const struct comm_wait *w)
+{
+    if (w->gave_way)
+        s->spin_us /= 2;
+    else if (s->spin_us < s->most_spin_us)
+        s->spin_us++;
+}
+
 int shm_tick(struct comm_shm *s, const struct shm_note *note)
 {
-    struct comm_wait w = {.timeout_us = of(s->mpi)->timeout_us, .crowded = s->crowded};
+    struct comm_wait w = {
+        .timeout_us = of(s->mpi)->timeout_us, .spin_us = s->spin_us, .clock_polls = s->clock_polls};
 
     post(s, note);
     for (int r = 0; r < s->node_size; r++) {
@@ -150,5 +161,6 @@ int shm_tick(struct comm_shm *s, const struct shm_note *note)
         }
         TRY(check(s, note, r));
     }
+    adapt_spin(s, &w);
     return OK;
 }

@@ -13,7 +13,14 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { ROOM_PER_RANK = sizeof(struct shm_part) + SHM_LINE_BYTES };
+enum {
+    ROOM_PER_RANK = sizeof(struct shm_part) + SHM_LINE_BYTES,
+    /* Longer gains nothing on free cores, and costs where a busy machine keeps two ranks on one:
+     * a spin of 1 ms made a tick take 1.2 ms there. */
+    SPIN_US = 20,
+    CLOCK_POLLS = 64,        /* some 3 us, with the hint that a poll ends in */
+    CLOCK_POLLS_CROWDED = 8, /* the peer hardly runs at the same time as this rank */
+};
 
 static struct shm_part *part_in(void *memory)
 {
@@ -70,7 +77,8 @@ static void write_own_part(struct comm_shm *s)
         memcpy(own->cpus, &set, sizeof set);
 }
 
-/* Ranks bound to cores of their own count together; unknown sets leave what the machine has. */
+/* More ranks than processors to run on? The sets of ranks that are bound to different ones add up;
+ * if none is known, the machine's number counts. */
 static int is_crowded(const struct comm_shm *s)
 {
     long n = 0;
@@ -89,7 +97,7 @@ static int is_crowded(const struct comm_shm *s)
 /* Each step that some ranks may fail ends with all of them: the next one could wait for ever. */
 int shm_window_create(struct comm_shm *s)
 {
-    int rc = OK;
+    int rc = OK, crowded;
 
     s->part = calloc((size_t)s->node_size, sizeof *s->part);
     if (!s->part)
@@ -101,7 +109,9 @@ int shm_window_create(struct comm_shm *s)
     if (rc == OK)
         write_own_part(s);
     TRY(mpi_meet(s->mpi, rc));
-    s->crowded = is_crowded(s);
+    crowded = is_crowded(s);
+    s->spin_us = s->most_spin_us = crowded ? 0 : SPIN_US;
+    s->clock_polls = crowded ? CLOCK_POLLS_CROWDED : CLOCK_POLLS;
     return OK;
 }
 

@@ -1,9 +1,8 @@
 /* Pauses between polls.
  *
- * The wait first spins, as a decode step's answer is microseconds away; a yield would hand a whole
- * time slice, milliseconds, to anybody. It yields after a millisecond, and sleeps once a wait is
- * long. With more ranks than cores spinning only keeps the peer away, and it yields almost at
- * once. The surprise: time in which this process was stopped does not count. */
+ * The wait first spins, as a decode step's answer is microseconds away; then it yields, which costs
+ * nothing on an idle machine and a time slice, milliseconds, on a busy one; and it sleeps once it is
+ * long. The surprise: time in which this process was stopped does not count. */
 #include "comm_wait.h"
 
 #include <sched.h>
@@ -12,8 +11,6 @@
 #include "clock.h"
 
 enum {
-    SPIN_US = 1000,
-    POLLS_PER_CLOCK = 64, /* while spinning; some 3 us */
     SLEEP_AFTER_US = 5000,
     SLEEP_SHARE = 64, /* sleep 1/64 of what was waited: the delay it adds is below 2 % */
     MAX_SLEEP_US = 1000,
@@ -37,10 +34,10 @@ static void pause_between_polls(int64_t waited_us)
 
 int comm_wait_more(struct comm_wait *w)
 {
-    int64_t spin_us = w->crowded ? 0 : SPIN_US, now;
+    int64_t now;
 
     w->n_polls++;
-    if ((!w->last_us || w->waited_us < spin_us) && w->n_polls % POLLS_PER_CLOCK != 0)
+    if ((!w->last_us || w->waited_us < w->spin_us) && w->n_polls % w->clock_polls != 0)
         return 1;
     now = clock_us();
     if (w->last_us)
@@ -48,7 +45,9 @@ int comm_wait_more(struct comm_wait *w)
     w->last_us = now;
     if (w->waited_us >= w->timeout_us)
         return 0;
-    if (w->waited_us >= spin_us)
+    if (w->waited_us >= w->spin_us) {
+        w->gave_way = 1;
         pause_between_polls(w->waited_us);
+    }
     return 1;
 }

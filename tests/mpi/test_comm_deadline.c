@@ -2,9 +2,10 @@
 /* Waiting for a late peer, and giving up on one that does not come.
  *
  * Without arguments: the peer is late but in time. With the name of a scenario and of a transport
- * (mpi, shm, nodes: shm in pretended nodes of one rank each): the last rank does not come (or comes with something else), the others must notice within the deadline and 2
- * seconds, and the job must end by comm_abort; test_comm_deadline.sh starts these and checks exit
- * status and messages, since no process survives them. */
+ * (mpi, shm, nodes: shm in pretended nodes of one rank each): the last rank does not come (or comes
+ * with something else), the others must notice within the deadline and 2 seconds, and the job must
+ * end by comm_abort; test_comm_deadline.sh starts these and checks exit status and messages, since
+ * no process survives them. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
