@@ -182,6 +182,42 @@ int ops_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_
 enum { OPS_EXP_BITS = 40 };
 int ops_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max, int64_t *sum);
 
+/* ---- measuring ---- */
+/* Ceilings as they are now, by all threads of the device: bytes a second read from `bytes` (device
+ * memory, several times the caches, written before), and multiplications and additions a second of
+ * the best instruction for the decoder's products on operands in registers. Each takes tens of
+ * milliseconds. 0 where the table has no such probe. */
+double ops_probe_read(struct device *d, const void *bytes, size_t n_bytes);
+double ops_probe_flops(struct device *d);
+
+/* Where time goes. A timed device passes everything on to `inner` (borrowed) and keeps a ledger:
+ * every microsecond since the last take belongs to one family, so a ledger's sum is wall time.
+ * EXCHANGE is the time from a call whose result crosses ranks to the next call, REST any other time
+ * between calls. LOGITS are the product before a soft-cap, the soft-cap and what chooses from it. */
+enum ops_family {
+    OPS_FAMILY_PATCHES,
+    OPS_FAMILY_EMBED,
+    OPS_FAMILY_NORM,
+    OPS_FAMILY_LINEAR,       /* ops_linear, ops_linear_geglu */
+    OPS_FAMILY_LINEAR_FIXED, /* ops_linear_fixed */
+    OPS_FAMILY_FIXED_FINISH,
+    OPS_FAMILY_ROPE_STORE,
+    OPS_FAMILY_ATTENTION,
+    OPS_FAMILY_LOGITS,
+    OPS_FAMILY_COPY,
+    OPS_FAMILY_EXCHANGE,
+    OPS_FAMILY_REST,
+    OPS_N_FAMILIES,
+};
+const char *ops_family_name(enum ops_family f);
+struct ops_ledger {
+    int64_t us[OPS_N_FAMILIES];
+};
+int ops_open_timed(struct device **out, struct device *inner);
+/* Ends the ledgers and starts new ones. prefill: up to the first embedding of phase DECODE;
+ * decode: from there. d is a timed device; the pointers may be NULL. */
+void ops_timed_take(struct device *d, struct ops_ledger *prefill, struct ops_ledger *decode);
+
 /* ---- observers ---- */
 /* Shows rows (device memory) to a tap as host memory; waits for the stream. tap NULL: nothing. May
  * allocate: a tap is for dumps and tests, not for serving. */

@@ -269,3 +269,15 @@ int ops_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max
     ASSERT(n <= (size_t)1 << 22);
     return n ? d->ops->sum_exp_fixed(d, logits, n, max, sum) : OK;
 }
+
+/* ---- measuring ---- */
+
+double ops_probe_read(struct device *d, const void *bytes, size_t n_bytes)
+{
+    return d->ops->probe_read ? d->ops->probe_read(d, bytes, n_bytes) : 0.0;
+}
+
+double ops_probe_flops(struct device *d)
+{
+    return d->ops->probe_flops ? d->ops->probe_flops(d) : 0.0;
+}

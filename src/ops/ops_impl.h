@@ -51,6 +51,10 @@ struct ops {
     int (*topn)(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
                 float *value, int32_t *id);
     int (*sum_exp_fixed)(struct device *d, const float *logits, size_t n, float max, int64_t *sum);
+
+    /* NULL: none */
+    double (*probe_read)(struct device *d, const void *bytes, size_t n_bytes);
+    double (*probe_flops)(struct device *d);
 };
 
 struct device {
