@@ -3,7 +3,7 @@
 
 A PaliGemma 2 of 2.8 million parameters learns to caption, to answer questions, to read signs and
 to draw boxes, in English and Italian, on pictures of coloured shapes that are made here as well.
-No data is read from outside. On two CPU cores it takes a little over an hour; schedules count
+No data is read from outside. On two CPU cores it takes about an hour; schedules count
 steps, not seconds, so a slower machine gives the same run later.
 
     pip install torch==2.13.0 transformers sentencepiece tokenizers numpy pillow safetensors
@@ -32,7 +32,7 @@ def parse():
     ap.add_argument(
         "--work",
         type=Path,
-        default=ROOT / "build" / "demo",
+        default=ROOT / "build" / "train_demo",
         help="scratch folder, 5 GB (%(default)s)",
     )
     ap.add_argument(
@@ -52,7 +52,7 @@ def parse():
     )
     ap.add_argument(
         "--steps",
-        default="4000,4800,2600",
+        default="4000,2656,2500",
         help="steps of the vision, packed and full phase (%(default)s)",
     )
     ap.add_argument("--batch", type=int, default=32, help="pictures per step (%(default)s)")
