@@ -128,7 +128,7 @@ $(B)/build_info.c: FORCE
 
 # Targets that build and then run something build on all cores, unless make was given its own -j.
 JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
-BUILD_THEN = @$(MAKE) --no-print-directory $(JOBS)
+BUILD_THEN = +@$(MAKE) --no-print-directory $(JOBS)
 
 # ---- tests ----
 $(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(LIB)
