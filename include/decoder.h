@@ -26,6 +26,8 @@ struct decoder;
 int decoder_create(struct decoder **out, const struct model_config *cfg, const struct decoder_params *p, struct tp *tp,
                    const struct weights *w, struct weights_list *list);
 void decoder_destroy(struct decoder *d);
+/* How its matrices are held, after weights_load. */
+enum dtype decoder_weights_dtype(const struct decoder *d);
 /* Step-arena bytes for a forward of n_tok tokens. */
 size_t decoder_step_bytes(const struct model_config *cfg, const struct tp_plan *plan, size_t n_tok);
 /* Largest n_tok * n_out of a row-parallel product, for tp_create. */

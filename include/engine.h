@@ -38,6 +38,8 @@ int engine_create(struct engine **out, const struct model_config *cfg, const str
 void engine_destroy(struct engine *e); /* NULL is fine */
 struct engine_memory engine_memory_of(const struct engine *e);
 const struct model_config *engine_config(const struct engine *e);
+/* How the decoder's matrices are held: "f32", "bf16", "f16", "int8" or "int4". */
+const char *engine_weights(const struct engine *e);
 
 /* SigLIP and projector for one image: pixels f32 [3, px, px] host memory. Fills slot `slot` of the engine's features,
  * 0 <= slot < max_images. */

@@ -63,8 +63,8 @@ int weights_want(struct weights_list *l, const char *name, int n_dims, const siz
                  struct tensor *view);
 /* The tensor asked for last, a matrix, may be held in the list's form; its view then is BF16, Q8 or
  * Q4 (quant.h). Every rank's first column is a multiple of chunk_elems, which is the length of a
- * row where ranks do not cut rows; where they do, every rank takes all rows. An int4 group is the
- * largest that divides the chunk. */
+ * row where ranks do not cut rows; where they do, every rank takes all rows, and an int4 group is
+ * the largest one that divides the chunk. */
 void weights_may_convert(struct weights_list *l, size_t chunk_elems);
 
 struct weights_stats {

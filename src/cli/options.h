@@ -45,6 +45,8 @@ struct options {
     double attn_softcap; /* < 0: as config.json says; 0: off */
     double logit_softcap;
     int embed_scale; /* enum option_embed_scale */
+    int weights;     /* enum weights_form */
+    int int4_group;  /* 32 << it */
 
     /* images and prompts */
     struct text_list prompts, images;

@@ -3,7 +3,7 @@
  * The order of rows is the order of the help. Words of a CHOICE stand in the order of the enum
  * they become: window as enum decoder_window, exif as enum image_exif, passes as enum
  * image_pass_order, log-level as enum log_level, embed-scale as enum option_embed_scale, device as
- * enum option_device,
+ * enum option_device, weights as enum weights_form,
  * comm as enum comm_transport.
  *
  * A key stands twice where commands have different defaults for it. */
@@ -37,6 +37,10 @@ const struct option_row option_rows[] = {
      "soft-cap of logits instead of the checkpoint's; 0 is off"},
     {"embed-scale", 0, OPTION_CHOICE, AT(embed_scale), "auto", 0, 0, "auto|f32|bf16|f16", NULL,
      RANKS, "type to which the scale of text embeddings is rounded; auto is the checkpoint's"},
+    {"weights", 'w', OPTION_CHOICE, AT(weights), "auto", 0, 0, "auto|bf16|int8|int4", NULL, ALL,
+     "how the decoder's matrices are held in memory; auto is as they are stored"},
+    {"int4-group", 0, OPTION_CHOICE, AT(int4_group), "32", 0, 0, "32|64", NULL, ALL,
+     "int4: weights of a row that share a scale and a minimum"},
     /* images and prompts */
     {"prompt", 'p', OPTION_LIST, AT(prompts), NULL, 0, 0, NULL, "TEXT", RUN,
      "what to ask of each image; may be repeated"},

@@ -90,15 +90,19 @@ int session_start(struct session *s, const struct engine_params *p)
 
     params.decoder.window = (enum decoder_window)s->options->window;
     params.decoder.embed_scale = embed_scale_type(s);
+    params.weights = (enum weights_form)s->options->weights;
+    params.int4_group = 32 << s->options->int4_group;
     TRY(machine_open(&s->machine, (enum option_device)s->options->device, s->options->threads,
                      s->comm));
     TRY(engine_create(&s->engine, &s->cfg, &params, s->weights, s->machine.device, s->comm,
                       &stats));
     weights_close(s->weights);
     s->weights = NULL;
+    s->weights_held = engine_weights(s->engine);
     memory = engine_memory_of(s->engine);
-    log_root(LOG_INFO, "cli", "ready: model=%s ranks=%d device=%s threads=%d mib_per_rank=%.1f",
-             s->options->model, comm_size(s->comm), ops_name(s->machine.device),
+    log_root(LOG_INFO, "cli", 
+             "ready: model=%s weights=%s ranks=%d device=%s threads=%d mib_per_rank=%.1f",
+             s->options->model, s->weights_held, comm_size(s->comm), ops_name(s->machine.device),
              s->machine.n_threads, (double)memory.total / 1048576.0);
     return OK;
 }

@@ -18,6 +18,7 @@ struct session {
     struct digest weights_digest;
     struct machine machine;        /* from session_start on */
     struct engine *engine;
+    const char *weights_held;      /* "bf16", "int4", ...: as engine_weights says */
     struct lead lead;
     uint8_t *rgb;  /* [px, px, 3]: the image just read */
     float *pixels; /* [3, px, px]: the same, normalised */

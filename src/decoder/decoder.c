@@ -93,6 +93,11 @@ void decoder_destroy(struct decoder *d)
     free(d);
 }
 
+enum dtype decoder_weights_dtype(const struct decoder *d)
+{
+    return d->table.dtype;
+}
+
 /* ---- sizes ---- */
 
 size_t decoder_row_elems(const struct model_config *cfg, size_t n_tok)

@@ -213,6 +213,22 @@ const struct model_config *engine_config(const struct engine *e)
     return &e->cfg;
 }
 
+const char *engine_weights(const struct engine *e)
+{
+    switch (decoder_weights_dtype(e->decoder)) {
+    case DTYPE_F32:
+        return "f32";
+    case DTYPE_F16:
+        return "f16";
+    case DTYPE_Q8:
+        return "int8";
+    case DTYPE_Q4:
+        return "int4";
+    default:
+        return "bf16";
+    }
+}
+
 int engine_encode(struct engine *e, const float *pixels, int slot, const struct tap *tap)
 {
     const size_t px = (size_t)e->cfg.vision.image_px;

@@ -37,7 +37,9 @@ int weights_plan_form(const struct weights_list *l, struct weights_request *r)
     const struct weights_entry *e = r->entry;
 
     r->dtype = r->chunk ? held_as(l->form, e->dtype) : e->dtype;
-    r->group = r->dtype == DTYPE_Q4 ? quant_group_for(l->max_group, r->chunk) : 0;
+    r->group = r->dtype != DTYPE_Q4          ? 0
+               : r->chunk < r->entry->n_cols ? quant_group_for(l->max_group, r->chunk)
+                                             : l->max_group;
     if (r->dtype == DTYPE_Q4 && r->group == 0)
         return FAIL(ERR_UNSUPPORTED,
                     "%s: tensor %s: its sums have chunks of %zu elements; int4 needs an even "

@@ -171,7 +171,7 @@ static bool slices_are(struct job *j, enum dtype held)
             print_error("rank %d: %s differs\n", comm_rank(j->world), p->e->name);
             return false;
         }
-        if (p->view.dtype == DTYPE_Q4 && p->view.group != quant_group_for(32, p->chunk))
+        if (p->view.dtype == DTYPE_Q4 && p->view.group != (p->chunk < p->e->n_cols ? CHUNK : 32))
             return false;
     }
     return n_converted > 10;

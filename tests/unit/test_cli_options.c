@@ -18,7 +18,7 @@
 #include "image.h"
 #include "status.h"
 
-enum { MAX_ARGS = 24 };
+enum { MAX_ARGS = 32 };
 
 /* args: words separated by one '|'. */
 static void parse(struct options *o, const char *args, char *buf, size_t n_buf)
@@ -91,6 +91,8 @@ static const struct bad bad_lines[] = {
     {RUN "--window|non", "--window: 'non' is not one of"},
     {RUN "--window|", "--window: '' is not one of"},
     {RUN "--embed-scale|f64", "--embed-scale: 'f64' is not one of auto|f32|bf16|f16"},
+    {RUN "--weights|int2", "--weights: 'int2' is not one of auto|bf16|int8|int4"},
+    {RUN "--int4-group|48", "--int4-group: '48' is not one of 32|64"},
     {RUN "--exif|maybe", "apply|ignore"},
     {RUN "--passes|pillow", "pillow13|horizontal-first"},
     {RUN "--log-level|loud", "error|warn|info|debug"},
@@ -180,6 +182,8 @@ static void test_defaults_and_choices(void **state)
     assert_int_equal(o.passes, IMAGE_PASSES_PILLOW13);
     assert_int_equal(o.log_level, LOG_INFO);
     assert_int_equal(o.embed_scale, EMBED_SCALE_AUTO);
+    assert_int_equal(o.weights, WEIGHTS_AS_STORED);
+    assert_int_equal(32 << o.int4_group, 32);
     assert_true(o.attn_softcap < 0 && o.logit_softcap < 0);
     assert_true(o.top_p == 1 && o.temperature == 0 && o.length_penalty == 1);
     assert_true(o.comm_timeout_s == 600);
@@ -188,7 +192,8 @@ static void test_defaults_and_choices(void **state)
     options_release(&o);
     parse(&o,
           RUN "--window|hf|--exif|ignore|--passes|horizontal-first|--log-level|debug|"
-              "--embed-scale|f16|--attn-softcap|0|--logit-softcap|30|--json|--json=false",
+              "--embed-scale|f16|--weights|int4|--int4-group|64|--attn-softcap|0|"
+              "--logit-softcap|30|--json|--json=false",
           buf, sizeof buf);
     assert_int_equal(o.rc, OK);
     assert_int_equal(o.window, DECODER_WINDOW_HF);
@@ -196,6 +201,8 @@ static void test_defaults_and_choices(void **state)
     assert_int_equal(o.passes, IMAGE_PASSES_HORIZONTAL_FIRST);
     assert_int_equal(o.log_level, LOG_DEBUG);
     assert_int_equal(o.embed_scale, EMBED_SCALE_F16);
+    assert_int_equal(o.weights, WEIGHTS_INT4);
+    assert_int_equal(32 << o.int4_group, 64);
     assert_true(o.attn_softcap == 0 && o.logit_softcap == 30);
     assert_false(o.json); /* the last word counts */
     options_release(&o);
@@ -383,6 +390,8 @@ static void test_digest_sees_every_option(void **state)
         "--parse-special",
         "--passes|horizontal-first",
         "--device|ref",
+        "-w|int8",
+        "--int4-group|64",
     };
     enum { N = sizeof extra / sizeof extra[0] };
     struct digest seen[N + 1];

@@ -119,6 +119,7 @@ static void desk_init(struct desk *d, const char *text)
                    .decode_us = 250},
     };
     d->session.options = &d->options;
+    d->session.weights_held = "int4";
     d->session.cfg.text.attn_softcap = 50;
     assert_int_equal(comm_create_self(&d->session.comm), OK);
     assert_int_equal(machine_open(&d->session.machine, DEVICE_REF, 0, d->session.comm), OK);
