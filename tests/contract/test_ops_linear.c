@@ -189,8 +189,9 @@ static void linear_layers_equal_their_definition(void **state)
 {
     static const struct {
         size_t n_tok, n_out, n_in;
-    } row[] = {{1, 1, 1},   {1, 7, 15},    {2, 4, 16},   {5, 9, 17},
-               {33, 6, 40}, {37, 13, 531}, {4, 5, 1152}, {65, 3, 1030}};
+    } row[] = {{1, 1, 1},    {1, 7, 15},    {2, 4, 16},    {5, 9, 17},
+               {33, 6, 40},  {37, 13, 531}, {4, 5, 1152},  {65, 3, 1030},
+               {5, 257, 72}, {17, 31, 588}, {300, 33, 44}, {1, 3, 4304}};
 
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
         for (size_t t = 0; t < 3; t++)

@@ -42,6 +42,7 @@ static void tiles_begin(void)
         c.row_bytes[i] = STEP_BYTES;
         c.n_rows[i] = 16;
     }
+    __asm__ volatile("" : : "r"(&c) : "memory"); /* the compiler is not told that c is read */
     _tile_loadconfig(&c);
 }
 
@@ -248,21 +249,20 @@ static void multiply_stretch(struct share *h, size_t begin, size_t end, size_t f
     }
 }
 
+/* Token by token group, so that a row of results is written in one piece. */
 static void finish_panels(struct share *h, size_t begin, size_t end)
 {
-    for (size_t p = begin; p < end; p++) {
-        struct tiles_panel *panel = &h->panel[0];
-
-        tiles_panel_of(panel, h->m, p);
-        for (size_t g = 0; g < h->n_groups; g++) {
+    for (size_t g = 0; g < h->n_groups; g++)
+        for (size_t p = begin; p < end; p++) {
             const size_t at = sum_elems(h, p - begin) + g * TILES_SUMS;
+            struct tiles_panel *panel = &h->panel[0];
 
+            tiles_panel_of(panel, h->m, p);
             if (h->m->acc)
                 tiles_finish_fixed(h->m, panel, (const int64_t *)(void *)h->s->sum + at, g);
             else
                 tiles_finish(h->m, panel, (float *)(void *)h->s->sum + at, g);
         }
-    }
 }
 
 static void tiles_range(void *arg, size_t begin, size_t end, int thread)
