@@ -91,14 +91,23 @@ static void object_destroy(struct comm_shm *s)
     free(s);
 }
 
-/* Ranks that want different things would wait for each other in different calls of MPI. */
+/* Ranks that want different things would wait for each other in different calls of MPI, and those
+ * of another build might lay the window out in another way. */
 static int agree_on(struct comm *mpi, const struct comm_params *params)
 {
-    int64_t want[2] = {params->transport, params->node_ranks};
-    int64_t most[4] = {want[0], want[1], -want[0], -want[1]};
+    enum { N = 3 };
+    int64_t want[N] = {params->transport, params->node_ranks, sizeof(struct shm_part)};
+    int64_t most[2 * N];
+    int same = 1;
 
-    TRY(mpi_allreduce(mpi, most, 4, comm_combine_max(DTYPE_I64)));
-    if (most[0] == -most[2] && most[1] == -most[3])
+    for (int i = 0; i < N; i++) {
+        most[i] = want[i];
+        most[N + i] = -want[i];
+    }
+    TRY(mpi_allreduce(mpi, most, 2 * N, comm_combine_max(DTYPE_I64)));
+    for (int i = 0; i < N; i++)
+        same &= most[i] == -most[N + i]; /* the largest is the smallest */
+    if (same)
         return OK;
     return mpi->rank == 0 ? FAIL(ERR_MISMATCH, "ranks differ in how they want to exchange")
                           : ERR_MISMATCH;

@@ -130,7 +130,7 @@ static int check(const struct comm_shm *s, const struct shm_note *note, int node
     if (detail != expected)
         return FAIL(ERR_COMM, "%s number %llu: rank %d on %s has %s %llu where %llu was expected",
                     comm_kind_name(c->kind), (unsigned long long)c->sequence, rank,
-                    host_of(s, node_rank), note->gather ? "a part of bytes" : "root",
+                    host_of(s, node_rank), note->gather ? "a part of length" : "root",
                     (unsigned long long)detail, (unsigned long long)expected);
     return OK;
 }

@@ -179,6 +179,40 @@ static int call_bcast_of_4(struct comm *c)
     sleep_ms(60000);
     return rc;
 }
+static int call_bcast_of_first(struct comm *c)
+{
+    int rc = comm_bcast(c, buffer, 8, 0);
+
+    sleep_ms(60000);
+    return rc;
+}
+/* Parts of a gather that disagree about two ranks' lengths; the sum of them all is the same. */
+static int gather_parts(struct comm *c, int swapped)
+{
+    int last = comm_size(c) - 1;
+    size_t n_bytes[16];
+    int64_t out[16];
+
+    for (int r = 0; r <= last; r++)
+        n_bytes[r] = 8 * ((size_t)r % 3 + 1);
+    if (swapped) {
+        size_t first = n_bytes[0];
+        n_bytes[0] = n_bytes[last];
+        n_bytes[last] = first;
+    }
+    return comm_allgatherv(c, buffer, out, n_bytes);
+}
+static int call_gather_parts(struct comm *c)
+{
+    return gather_parts(c, 0);
+}
+static int call_gather_swapped(struct comm *c)
+{
+    int rc = gather_parts(c, 1);
+
+    sleep_ms(60000);
+    return rc;
+}
 /* Ends MPI while a peer is missing: must not hang in MPI_Finalize. */
 static int call_destroy(struct comm *c)
 {
@@ -220,6 +254,8 @@ static const struct scenario scenarios[] = {
     {"second", call_agree_then_sum, leave_after_agree},
     {"other-call", call_short_sum, call_max},
     {"other-transport", call_duplicate_shm, call_duplicate_mpi},
+    {"other-root", call_bcast_of_8, call_bcast_of_first},
+    {"other-parts", call_gather_parts, call_gather_swapped},
     {"other-length", call_bcast_of_8, call_bcast_of_4},
 };
 

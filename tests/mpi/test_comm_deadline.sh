@@ -46,6 +46,8 @@ shm_scenarios=(
     "part|ERR_TIMEOUT|allreduce_sum $waited"
     "second|ERR_TIMEOUT|allreduce_sum number 2 .* for rank $last on $host \(last call: allreduce_max number 1, 8 bytes\)"
     "other-call|ERR_COMM|allreduce_sum number 1 \(16 bytes\): rank $last on $host made allreduce_max number 1 \(16 bytes\)"
+    "other-root|ERR_COMM|bcast number 1: rank $last on $host has root 0 where $last was expected"
+    "other-parts|ERR_COMM|allgatherv number 1: rank $last on $host has a part of length 8 where"
     "other-transport|ERR_MISMATCH|ranks differ in how they want to exchange"
     "other-length|ERR_COMM|bcast number 1 \(8 bytes\): rank $last on $host made bcast number 1 \(4 bytes\)"
 )
