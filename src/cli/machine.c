@@ -72,9 +72,9 @@ free_all:
     return rc;
 }
 
-static int open_table(struct machine *m, enum option_device device)
+static int open_table(struct machine *m, enum option_device device, enum ops_isa isa)
 {
-    const struct ops_cpu_params p = {.isa = OPS_ISA_AUTO, .n_threads = m->n_threads};
+    const struct ops_cpu_params p = {.isa = isa, .n_threads = m->n_threads};
 
     if (device == DEVICE_CPU || (device == DEVICE_AUTO && ops_cpu_best_isa() != OPS_ISA_AUTO))
         return ops_open_cpu(&m->device, &p);
@@ -82,16 +82,17 @@ static int open_table(struct machine *m, enum option_device device)
     return ops_open_ref(&m->device);
 }
 
-int machine_open(struct machine *m, enum option_device device, int n_threads, struct comm *c)
+int machine_open(struct machine *m, enum option_device device, const struct ops_cpu_params *cpu,
+                 struct comm *c)
 {
     static const char *const what[] = {"device"};
     struct digest d;
     const char *name;
 
-    *m = (struct machine){.n_threads = n_threads};
-    if (n_threads == 0)
+    *m = (struct machine){.n_threads = cpu->n_threads};
+    if (cpu->n_threads == 0)
         TRY(machine_share(c, &m->n_threads));
-    TRY(comm_agree(c, open_table(m, device)));
+    TRY(comm_agree(c, open_table(m, device, cpu->isa)));
     name = ops_name(m->device);
     d = digest_of(name, strlen(name));
     return comm_check_same(c, what, &d, 1);

@@ -14,10 +14,11 @@ struct machine {
     int n_threads;
 };
 
-/* n_threads 0: this rank's share of the CPUs. AUTO takes the plain loops where the CPU has no
+/* cpu: for the CPU table; n_threads 0 is this rank's share of the CPUs. AUTO takes the plain loops where the CPU has no
  * vector instructions that we use. Collective; ERR_MISMATCH when ranks end up with different
  * tables. m is to be released in any case. */
-int machine_open(struct machine *m, enum option_device device, int n_threads, struct comm *c);
+int machine_open(struct machine *m, enum option_device device, const struct ops_cpu_params *cpu,
+                 struct comm *c);
 void machine_release(struct machine *m);
 
 /* CPUs this rank may run on, divided by the ranks of its node that may run on the same ones; at

@@ -68,6 +68,7 @@ struct options {
 
     /* program */
     int device;  /* enum option_device */
+    int isa;     /* enum ops_isa */
     int threads; /* 0: this rank's share of the CPUs */
     bool json;
     int comm; /* enum comm_transport */

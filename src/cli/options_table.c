@@ -3,7 +3,7 @@
  * The order of rows is the order of the help. Words of a CHOICE stand in the order of the enum
  * they become: window as enum decoder_window, exif as enum image_exif, passes as enum
  * image_pass_order, log-level as enum log_level, embed-scale as enum option_embed_scale, device as
- * enum option_device, weights as enum weights_form,
+ * enum option_device, isa as enum ops_isa, weights as enum weights_form,
  * comm as enum comm_transport.
  *
  * A key stands twice where commands have different defaults for it. */
@@ -89,6 +89,8 @@ const struct option_row option_rows[] = {
      "cpu: threads and vector instructions; ref: plain loops; auto: cpu where it can"},
     {"device", 0, OPTION_CHOICE, AT(device), "ref", 0, 0, "auto|cpu|ref", NULL, DUMP,
      "ref: plain loops, the specification; cpu: threads and vector instructions"},
+    {"isa", 0, OPTION_CHOICE, AT(isa), "auto", 0, 0, "auto|avx2|avx512|avx512_bf16|amx", NULL,
+     RANKS, "instructions of --device cpu; auto is the best that is there"},
     {"threads", 't', OPTION_INT, AT(threads), "0", 0, 4096, NULL, "N", RANKS,
      "threads of each rank; 0 is its share of the CPUs it may use"},
     {"json", 0, OPTION_FLAG, AT(json), "false", 0, 0, NULL, NULL,

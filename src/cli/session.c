@@ -84,6 +84,10 @@ static enum dtype embed_scale_type(const struct session *s)
 
 int session_start(struct session *s, const struct engine_params *p)
 {
+    const struct ops_cpu_params cpu = {
+        .isa = (enum ops_isa)s->options->isa,
+        .n_threads = s->options->threads,
+    };
     struct engine_params params = *p;
     struct weights_stats stats = {0};
     struct engine_memory memory;
@@ -92,15 +96,14 @@ int session_start(struct session *s, const struct engine_params *p)
     params.decoder.embed_scale = embed_scale_type(s);
     params.weights = (enum weights_form)s->options->weights;
     params.int4_group = 32 << s->options->int4_group;
-    TRY(machine_open(&s->machine, (enum option_device)s->options->device, s->options->threads,
-                     s->comm));
+    TRY(machine_open(&s->machine, (enum option_device)s->options->device, &cpu, s->comm));
     TRY(engine_create(&s->engine, &s->cfg, &params, s->weights, s->machine.device, s->comm,
                       &stats));
     weights_close(s->weights);
     s->weights = NULL;
     s->weights_held = engine_weights(s->engine);
     memory = engine_memory_of(s->engine);
-    log_root(LOG_INFO, "cli", 
+    log_root(LOG_INFO, "cli",
              "ready: model=%s weights=%s ranks=%d device=%s threads=%d mib_per_rank=%.1f",
              s->options->model, s->weights_held, comm_size(s->comm), ops_name(s->machine.device),
              s->machine.n_threads, (double)memory.total / 1048576.0);
