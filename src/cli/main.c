@@ -94,6 +94,8 @@ static int run_command(const struct options *o, struct comm *c, struct image_hel
     TRY(check_start(c, o, helper));
     if (o->command == COMMAND_DUMP)
         return cmd_dump(o, c, helper);
+    if (o->command == COMMAND_BENCH)
+        return cmd_bench(o, c);
     return cmd_run(o, c, helper, n_failed);
 }
 

@@ -18,7 +18,7 @@
 #include "digest.h"
 
 /* Bits, as an option belongs to several. */
-enum command { COMMAND_NONE = 1, COMMAND_RUN = 2, COMMAND_DUMP = 4, COMMAND_INFO = 8 };
+enum command { COMMAND_NONE = 1, COMMAND_RUN = 2, COMMAND_DUMP = 4, COMMAND_INFO = 8, COMMAND_BENCH = 16 };
 
 enum { OPTIONS_MAX_ROWS = 64, OPTIONS_ERROR_BYTES = 600 };
 
@@ -65,6 +65,12 @@ struct options {
     /* dump */
     char *cases, *out, *force;
     int steps;
+
+    /* bench; comma lists, see bench_axes.h */
+    char *bench_phases, *bench_weights, *bench_threads, *bench_batch;
+    int bench_repetitions, bench_text_tokens;
+    int bench_output; /* enum bench_form */
+    bool bench_account;
 
     /* program */
     int device;  /* enum option_device */

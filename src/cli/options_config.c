@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bench_axes.h"
 #include "options_impl.h"
 #include "status.h"
 
@@ -173,6 +174,17 @@ static void check_dump(struct options *o)
         option_error(o, "dump needs --out");
 }
 
+static void check_bench(struct options *o)
+{
+    struct bench_axes axes;
+    char error[BENCH_ERROR_BYTES];
+
+    if (!o->model)
+        option_error(o, "bench needs --model");
+    else if (bench_axes_parse(&axes, o, error) != OK)
+        option_error(o, "%s", error);
+}
+
 void options_check(struct options *o)
 {
     if (o->command == COMMAND_NONE)
@@ -181,4 +193,6 @@ void options_check(struct options *o)
         check_run(o);
     if (o->command == COMMAND_DUMP && !o->print_config)
         check_dump(o);
+    if (o->command == COMMAND_BENCH && !o->print_config)
+        check_bench(o);
 }

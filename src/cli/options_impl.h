@@ -40,7 +40,7 @@ extern const struct command_row command_rows[]; /* ends with a name of NULL */
 
 /* The row of a key ('_' counts as '-'): c's own, else another command's, else NULL; of a letter. */
 const struct option_row *option_find(const char *key, size_t n_key, enum command c);
-const struct option_row *option_find_letter(char letter);
+const struct option_row *option_find_letter(char letter, enum command c);
 /* False for those that ask for something else than the command's work, and for config itself. */
 bool option_may_be_in_file(const struct option_row *row);
 /* False for those that need not be the same on all ranks. */

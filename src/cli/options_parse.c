@@ -258,7 +258,7 @@ static bool parse_long(struct options *o, struct cursor *c)
 static bool parse_short(struct options *o, struct cursor *c)
 {
     const char *arg = c->argv[c->at];
-    const struct option_row *row = option_find_letter(arg[1]);
+    const struct option_row *row = option_find_letter(arg[1], o->command);
     const char *value = arg[2] ? arg + 2 : NULL;
     const char shown[] = {'-', arg[1], '\0'};
 
@@ -349,8 +349,10 @@ void options_release(struct options *o)
     for (size_t i = 0; i < n_option_rows; i++) {
         void *at = (char *)o + option_rows[i].offset;
 
-        if (option_rows[i].type == OPTION_TEXT)
+        if (option_rows[i].type == OPTION_TEXT) {
             free(*(char **)at);
+            *(char **)at = NULL; /* another row may have the same place */
+        }
         if (option_rows[i].type == OPTION_LIST)
             list_clear(at);
     }

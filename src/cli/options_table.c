@@ -14,9 +14,11 @@
 #include "options_impl.h"
 
 enum {
-    ANY = COMMAND_NONE | COMMAND_RUN | COMMAND_DUMP | COMMAND_INFO,
-    ALL = COMMAND_RUN | COMMAND_DUMP | COMMAND_INFO,
-    RANKS = COMMAND_RUN | COMMAND_DUMP, /* commands that start MPI and load a model */
+    LOADS = COMMAND_RUN | COMMAND_DUMP | COMMAND_INFO, /* commands of one model */
+    ALL = LOADS | COMMAND_BENCH,
+    ANY = ALL | COMMAND_NONE,
+    RANKS = COMMAND_RUN | COMMAND_DUMP, /* commands of one model that start MPI */
+    BENCH = COMMAND_BENCH,
     RUN = COMMAND_RUN,
     DUMP = COMMAND_DUMP,
 };
@@ -25,8 +27,10 @@ enum {
 
 const struct option_row option_rows[] = {
     /* model */
-    {"model", 'm', OPTION_TEXT, AT(model), NULL, 0, 0, NULL, "DIR", ALL,
+    {"model", 'm', OPTION_TEXT, AT(model), NULL, 0, 0, NULL, "DIR", LOADS,
      "checkpoint folder, or synthetic:3b-224?seed=1 for random weights"},
+    {"model", 'm', OPTION_TEXT, AT(model), NULL, 0, 0, NULL, "LIST", BENCH,
+     "checkpoint folders or synthetic:3b-224 and the like"},
     {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), NULL, 0, 0, NULL, "DIR", RANKS,
      "folder of tokenizer.model, if it is not the model's"},
     {"window", 0, OPTION_CHOICE, AT(window), "none", 0, 0, "none|hf", NULL, RANKS,
@@ -37,9 +41,9 @@ const struct option_row option_rows[] = {
      "soft-cap of logits instead of the checkpoint's; 0 is off"},
     {"embed-scale", 0, OPTION_CHOICE, AT(embed_scale), "auto", 0, 0, "auto|f32|bf16|f16", NULL,
      RANKS, "type to which the scale of text embeddings is rounded; auto is the checkpoint's"},
-    {"weights", 'w', OPTION_CHOICE, AT(weights), "auto", 0, 0, "auto|bf16|int8|int4", NULL, ALL,
+    {"weights", 'w', OPTION_CHOICE, AT(weights), "auto", 0, 0, "auto|bf16|int8|int4", NULL, LOADS,
      "how the decoder's matrices are held in memory; auto is as they are stored"},
-    {"int4-group", 0, OPTION_CHOICE, AT(int4_group), "32", 0, 0, "32|64", NULL, ALL,
+    {"int4-group", 0, OPTION_CHOICE, AT(int4_group), "32", 0, 0, "32|64", NULL, LOADS,
      "int4: weights of a row that share a scale and a minimum"},
     /* images and prompts */
     {"prompt", 'p', OPTION_LIST, AT(prompts), NULL, 0, 0, NULL, "TEXT", RUN,
@@ -84,8 +88,27 @@ const struct option_row option_rows[] = {
      "feed back the tokens of another dump instead of the chosen ones"},
     {"steps", 0, OPTION_INT, AT(steps), "12", 1, 4096, NULL, "N", DUMP,
      "tokens for cases that do not say how many"},
+    /* bench */
+    {"phases", 0, OPTION_TEXT, AT(bench_phases), "vision,prefill,decode,load,comm,e2e", 0, 0, NULL,
+     "LIST", BENCH, "what to measure"},
+    {"weights", 'w', OPTION_TEXT, AT(bench_weights), "auto", 0, 0, NULL, "LIST", BENCH,
+     "how the decoder's matrices are held: auto, bf16, int8, int4"},
+    {"threads", 't', OPTION_TEXT, AT(bench_threads), "0", 0, 0, NULL, "LIST", BENCH,
+     "threads of each rank; 0 is its share of the CPUs it may use"},
+    {"batch", 'b', OPTION_TEXT, AT(bench_batch), "1", 0, 0, NULL, "LIST", BENCH,
+     "sequences at a time"},
+    {"repetitions", 'r', OPTION_INT, AT(bench_repetitions), "5", 1, 100, NULL, "N", BENCH,
+     "rounds that count; as many again may be thrown away as unsteady"},
+    {"text-tokens", 0, OPTION_INT, AT(bench_text_tokens), "16", 1, 4096, NULL, "N", BENCH,
+     "tokens of a prompt besides the image's"},
+    {"max-new-tokens", 'n', OPTION_INT, AT(max_new_tokens), "16", 2, 8192, NULL, "N", BENCH,
+     "tokens of an answer"},
+    {"account", 0, OPTION_FLAG, AT(bench_account), "false", 0, 0, NULL, NULL, BENCH,
+     "tell where rank 0's time went"},
+    {"output", 'o', OPTION_CHOICE, AT(bench_output), "text", 0, 0, "text|json|csv", NULL, BENCH,
+     "form of the rows"},
     /* program */
-    {"device", 0, OPTION_CHOICE, AT(device), "auto", 0, 0, "auto|cpu|ref", NULL, RUN,
+    {"device", 0, OPTION_CHOICE, AT(device), "auto", 0, 0, "auto|cpu|ref", NULL, RUN | BENCH,
      "cpu: threads and vector instructions; ref: plain loops; auto: cpu where it can"},
     {"device", 0, OPTION_CHOICE, AT(device), "ref", 0, 0, "auto|cpu|ref", NULL, DUMP,
      "ref: plain loops, the specification; cpu: threads and vector instructions"},
@@ -95,9 +118,11 @@ const struct option_row option_rows[] = {
      "threads of each rank; 0 is its share of the CPUs it may use"},
     {"json", 0, OPTION_FLAG, AT(json), "false", 0, 0, NULL, NULL,
      COMMAND_NONE | COMMAND_RUN | COMMAND_INFO, "results as JSON, one object a line"},
-    {"comm", 0, OPTION_CHOICE, AT(comm), "auto", 0, 0, "auto|mpi|shm", NULL, RANKS,
+    {"comm", 0, OPTION_CHOICE, AT(comm), "auto", 0, 0, "auto|mpi|shm", NULL,
+     RANKS | BENCH,
      "ranks of a node exchange through shared memory or messages; the answers are the same"},
-    {"comm-timeout", 0, OPTION_REAL, AT(comm_timeout_s), "600", 0.1, 1e6, NULL, "SECONDS", RANKS,
+    {"comm-timeout", 0, OPTION_REAL, AT(comm_timeout_s), "600", 0.1, 1e6, NULL, "SECONDS",
+     RANKS | BENCH,
      "longest wait for another rank"},
     {"log-level", 0, OPTION_CHOICE, AT(log_level), "info", 0, 0, "error|warn|info|debug", NULL, ALL,
      "what goes to stderr"},
@@ -122,6 +147,10 @@ const struct command_row command_rows[] = {
     {COMMAND_DUMP, "dump", "--model DIR --cases FILE.json --images DIR --out FILE.h5 [options]",
      "Writes pixels, ids, activations, logits and tokens of each case to HDF5, to be compared\n"
      "with another implementation."},
+    {COMMAND_BENCH, "bench", "--model LIST [options]",
+     "Measures how fast models run and how near that is to what this machine can do. Lists\n"
+     "are separated by commas and multiply. Rounds in which the machine was not steady are\n"
+     "thrown away and counted."},
     {COMMAND_INFO, "info", "[options] [DIR]",
      "Tells how this program was built or, given a checkpoint, its shapes, bytes and how it is\n"
      "split over ranks. Needs no MPI."},
@@ -153,13 +182,18 @@ const struct option_row *option_find(const char *key, size_t n_key, enum command
     return other;
 }
 
-const struct option_row *option_find_letter(char letter)
+const struct option_row *option_find_letter(char letter, enum command c)
 {
+    const struct option_row *other = NULL;
+
     for (size_t i = 0; letter && i < n_option_rows; i++) {
-        if (option_rows[i].letter == letter)
+        if (option_rows[i].letter != letter)
+            continue;
+        if (option_rows[i].commands & (unsigned)c)
             return &option_rows[i];
+        other = &option_rows[i];
     }
-    return NULL;
+    return other;
 }
 
 bool option_may_be_in_file(const struct option_row *row)

@@ -1,0 +1,359 @@
+/* paligrid bench: how fast, and how near to what this machine could do.
+ *
+ * Comma lists multiply. For each model, form of the weights and thread count the engine is made
+ * once (loading: as often as asked), warmed up by one round that is not counted, and then runs
+ * rounds until enough of them were steady, at most twice as many. All phases but load and comm come
+ * out of the same rounds, so their ratios are those of one machine state. */
+#include "commands.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench_axes.h"
+#include "bench_measure.h"
+#include "clock.h"
+#include "machine.h"
+#include "status.h"
+#include "weights.h"
+
+/* Probes read from memory this size: more than the caches of most nodes hold. */
+enum { PROBE_MIN_BYTES = 256 << 20, PROBE_MAX_BYTES = 1 << 30 };
+/* Rows of the decoder that are summed over ranks at once during prefill (decoder.c). */
+enum { COMM_TILE_TOKENS = 256 };
+
+struct bench {
+    const struct options *options;
+    struct comm *comm;
+    struct bench_axes axes;
+    struct model_config cfg;
+    struct weights *weights; /* of the model at hand */
+    struct machine machine;
+    struct device *timed; /* in front of the machine's device; NULL without --account */
+    struct engine *engine;
+    void *probe_bytes; /* device memory */
+    float *pixels;
+    int32_t *ids, *tokens;
+    struct bench_round *round; /* [BENCH_MAX_ROUNDS] */
+    struct bench_row row;      /* what all rows of a case share */
+    struct bench_subject subject;
+};
+
+/* ---- one case ---- */
+
+static struct device *device_of(const struct bench *b)
+{
+    return b->timed ? b->timed : b->machine.device;
+}
+
+static size_t probe_bytes(const struct bench *b)
+{
+    const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    size_t n = cache > 0 ? 2 * (size_t)cache : 0;
+
+    n = n < PROBE_MIN_BYTES ? PROBE_MIN_BYTES : n;
+    n = n > PROBE_MAX_BYTES ? PROBE_MAX_BYTES : n;
+    return n / (size_t)comm_size(b->comm);
+}
+
+/* Written once: pages that were never written are all the same page of zeros. */
+static int open_probe(struct bench *b)
+{
+    enum { BLOCK = 1 << 16 };
+    const size_t n = probe_bytes(b);
+    unsigned char block[BLOCK];
+
+    memset(block, 0x5a, sizeof block);
+    TRY(ops_alloc(b->machine.device, n, &b->probe_bytes));
+    for (size_t i = 0; i + BLOCK <= n; i += BLOCK)
+        TRY(ops_upload(b->machine.device, (char *)b->probe_bytes + i, block, BLOCK));
+    b->subject.probe_bytes = b->probe_bytes;
+    b->subject.n_probe_bytes = n;
+    return OK;
+}
+
+static int open_inputs(struct bench *b)
+{
+    const size_t px = (size_t)b->cfg.vision.image_px, n_image = (size_t)b->cfg.vision.n_patches;
+    const size_t n_text = (size_t)b->options->bench_text_tokens, n_ids = n_image + n_text;
+    const int n_words =
+        b->cfg.image_token < b->cfg.text.n_vocab ? b->cfg.image_token : b->cfg.text.n_vocab;
+
+    b->pixels = malloc(3 * px * px * sizeof *b->pixels);
+    b->ids = malloc(n_ids * sizeof *b->ids);
+    b->tokens = malloc((size_t)b->options->max_new_tokens * sizeof *b->tokens);
+    b->round = calloc(BENCH_MAX_ROUNDS, sizeof *b->round);
+    if (!b->pixels || !b->ids || !b->tokens || !b->round)
+        return FAIL(ERR_NOMEM, "an image of %zu x %zu and %zu tokens", px, px, n_ids);
+    for (size_t i = 0; i < 3 * px * px; i++)
+        b->pixels[i] = (float)(i * 2654435761u % 255) / 127.0f - 1.0f;
+    for (size_t i = 0; i < n_ids; i++)
+        b->ids[i] = i < n_image ? b->cfg.image_token : (int32_t)((i * 7919) % (size_t)n_words);
+    b->subject.pixels = b->pixels;
+    b->subject.ids = b->ids;
+    b->subject.n_ids = n_ids;
+    b->subject.tokens = b->tokens;
+    b->subject.n_new = b->axes.phases & (BENCH_DECODE | BENCH_E2E) ? b->options->max_new_tokens : 1;
+    return OK;
+}
+
+static int open_engine(struct bench *b, enum weights_form form, struct weights_stats *stats)
+{
+    const struct engine_params p = {
+        .decoder = {.embed_scale = weights_dtype(b->weights)},
+        .weights = form,
+        .max_prompt_tokens = b->cfg.vision.n_patches + b->options->bench_text_tokens,
+        .max_new_tokens = b->options->max_new_tokens,
+        .max_images = 1,
+        .max_beams = 1,
+    };
+
+    engine_destroy(b->engine);
+    b->engine = NULL;
+    return engine_create(&b->engine, &b->cfg, &p, b->weights, device_of(b), b->comm, stats);
+}
+
+/* Bytes of an element of the decoder's matrices, scales included. */
+static double matrix_bytes(const struct bench *b, enum weights_form form)
+{
+    switch (form) {
+    case WEIGHTS_INT4:
+        return 0.5 + 4.0 / 32; /* f16 scale and minimum for each 32 */
+    case WEIGHTS_INT8:
+        return 1; /* and a scale a row, too little to count */
+    case WEIGHTS_BF16:
+        return 2;
+    case WEIGHTS_AS_STORED:
+        break;
+    }
+    return (double)dtype_bytes(weights_dtype(b->weights));
+}
+
+static const char *weights_name(const struct bench *b, enum weights_form form)
+{
+    if (form != WEIGHTS_AS_STORED)
+        return bench_weights_name(form);
+    switch (weights_dtype(b->weights)) {
+    case DTYPE_BF16:
+        return "bf16";
+    case DTYPE_F16:
+        return "f16";
+    default:
+        return "f32";
+    }
+}
+
+static void close_case(struct bench *b)
+{
+    engine_destroy(b->engine);
+    if (b->machine.device)
+        ops_free(b->machine.device, b->probe_bytes);
+    ops_close(b->timed);
+    machine_release(&b->machine);
+    free(b->pixels);
+    free(b->ids);
+    free(b->tokens);
+    free(b->round);
+    b->engine = NULL;
+    b->timed = NULL;
+    b->probe_bytes = NULL;
+    b->pixels = NULL;
+    b->ids = b->tokens = NULL;
+    b->round = NULL;
+}
+
+/* ---- phases ---- */
+
+static int print_row(const struct bench *b, const struct bench_row *row)
+{
+    const enum bench_form form = (enum bench_form)b->options->bench_output;
+
+    return comm_agree(b->comm,
+                      comm_rank(b->comm) == 0 ? bench_rows_print(stdout, form, row) : OK);
+}
+
+/* Loading: everything from the index in memory to weights in place. At least once. */
+static int run_load(struct bench *b, enum weights_form form)
+{
+    const bool is_asked = b->axes.phases & BENCH_LOAD;
+    const size_t n = is_asked ? (size_t)b->options->bench_repetitions : 1;
+    double rate[BENCH_MAX_ROUNDS], ms[BENCH_MAX_ROUNDS], scratch[BENCH_MAX_ROUNDS];
+    bool is_good[BENCH_MAX_ROUNDS];
+    struct bench_row row = b->row;
+
+    for (size_t i = 0; i < n; i++) {
+        struct weights_stats stats = {0};
+        int64_t us, start = clock_us();
+
+        TRY(open_engine(b, form, &stats));
+        us = clock_us() - start;
+        TRY(comm_allreduce_max(b->comm, &us, 1, DTYPE_I64));
+        ms[i] = (double)us / 1e3;
+        rate[i] = us > 0 ? (double)stats.group_bytes / (double)us / 1e3 : 0;
+        is_good[i] = true;
+    }
+    if (!is_asked)
+        return OK;
+    row.phase = "load";
+    row.unit = "GB/s";
+    bench_summarise(&row.rate, rate, is_good, n, scratch);
+    bench_summarise(&row.ms, ms, is_good, n, scratch);
+    return print_row(b, &row);
+}
+
+/* Sums over ranks of so many tokens' rows, as decoding and prefill do it. */
+static int run_comm(struct bench *b, const char *phase, size_t n_tok, int n_calls)
+{
+    const size_t n = n_tok * (size_t)b->cfg.text.d_model + 1;
+    const size_t n_rounds = (size_t)b->options->bench_repetitions;
+    double us[BENCH_MAX_ROUNDS], ms[BENCH_MAX_ROUNDS], scratch[BENCH_MAX_ROUNDS];
+    bool is_good[BENCH_MAX_ROUNDS];
+    struct bench_row row = b->row;
+    int64_t *sums = calloc(n, sizeof *sums), start;
+    int rc = comm_agree(b->comm, sums ? OK : FAIL(ERR_NOMEM, "%zu sums", n));
+
+    for (size_t r = 0; rc == OK && r <= n_rounds; r++) { /* round 0 warms up */
+        start = clock_us();
+        for (int i = 0; rc == OK && i < n_calls; i++)
+            rc = comm_allreduce_sum(b->comm, sums, n, DTYPE_I64);
+        if (r == 0)
+            continue;
+        us[r - 1] = (double)(clock_us() - start) / n_calls;
+        ms[r - 1] = us[r - 1] / 1e3;
+        is_good[r - 1] = true;
+    }
+    free(sums);
+    TRY(rc);
+    row.phase = phase;
+    row.unit = "us";
+    row.bytes = (double)(n * sizeof *sums);
+    bench_summarise(&row.rate, us, is_good, n_rounds, scratch);
+    bench_summarise(&row.ms, ms, is_good, n_rounds, scratch);
+    return print_row(b, &row);
+}
+
+static int run_rounds(struct bench *b, size_t *n_rounds)
+{
+    const size_t n_wanted = (size_t)b->options->bench_repetitions;
+    size_t n_good = 0, n = 0;
+    struct bench_round warm_up;
+
+    TRY(bench_round_run(&b->subject, &warm_up));
+    while (n_good < n_wanted && n < 2 * n_wanted) {
+        TRY(bench_round_run(&b->subject, &b->round[n]));
+        n_good += bench_round_is_steady(&b->round[n]);
+        n++;
+    }
+    *n_rounds = n;
+    return OK;
+}
+
+static int run_passes(struct bench *b)
+{
+    static const unsigned phase_of[BENCH_N_FIGURES] = {
+        [BENCH_FIGURE_VISION] = BENCH_VISION,        [BENCH_FIGURE_PREFILL_TEXT] = BENCH_PREFILL,
+        [BENCH_FIGURE_PREFILL] = BENCH_PREFILL,      [BENCH_FIGURE_DECODE] = BENCH_DECODE,
+        [BENCH_FIGURE_E2E] = BENCH_E2E,
+    };
+    size_t n_rounds;
+
+    TRY(run_rounds(b, &n_rounds));
+    for (int i = 0; i < BENCH_N_FIGURES; i++) {
+        struct bench_row row = b->row;
+        struct bench_account account;
+
+        if (!(b->axes.phases & phase_of[i]))
+            continue;
+        bench_figure(&row, &account, (enum bench_figure)i, &b->subject, b->round, n_rounds);
+        TRY(print_row(b, &row));
+    }
+    return OK;
+}
+
+static int run_phases(struct bench *b, enum weights_form form)
+{
+    const bool has_account = b->options->bench_account;
+
+    b->subject = (struct bench_subject){.comm = b->comm, .has_account = has_account};
+    if (has_account)
+        TRY(comm_agree(b->comm, ops_open_timed(&b->timed, b->machine.device)));
+    b->subject.device = device_of(b);
+    b->row.device = ops_name(b->machine.device);
+    b->row.threads = b->machine.n_threads;
+    TRY(comm_agree(b->comm, open_inputs(b)));
+    b->row.new_tokens = b->subject.n_new;
+    if (b->axes.phases & BENCH_COMM) {
+        TRY(run_comm(b, "comm", 1, 500));
+        TRY(run_comm(b, "comm_tile", COMM_TILE_TOKENS, 10));
+    }
+    if (!(b->axes.phases & ~(unsigned)BENCH_COMM))
+        return OK;
+    TRY(run_load(b, form));
+    if (!(b->axes.phases & ~(unsigned)(BENCH_COMM | BENCH_LOAD)))
+        return OK;
+    b->subject.engine = b->engine;
+    b->subject.matrix_bytes = matrix_bytes(b, form);
+    TRY(comm_agree(b->comm, open_probe(b)));
+    return run_passes(b);
+}
+
+/* ---- all cases ---- */
+
+static int run_case(struct bench *b, enum weights_form form, int n_threads)
+{
+    const struct ops_cpu_params cpu = {.isa = (enum ops_isa)b->options->isa,
+                                       .n_threads = n_threads};
+    int rc = machine_open(&b->machine, (enum option_device)b->options->device, &cpu, b->comm);
+
+    if (rc == OK)
+        rc = run_phases(b, form);
+    close_case(b);
+    return rc;
+}
+
+/* Rank 0 first, so that what all would meet is told once. */
+static int open_model(struct bench *b, const char *model)
+{
+    const bool is_lead = comm_rank(b->comm) == 0;
+    struct tp_plan plan;
+    int rc = is_lead ? weights_open(&b->weights, &b->cfg, model) : OK;
+
+    if (rc == OK && is_lead)
+        rc = tp_plan_make(&plan, &b->cfg, comm_size(b->comm), 0);
+    TRY(comm_agree(b->comm, rc));
+    return comm_agree(b->comm, is_lead ? OK : weights_open(&b->weights, &b->cfg, model));
+}
+
+static int run_model(struct bench *b, const char *model)
+{
+    b->row = (struct bench_row){
+        .model = model,
+        .ranks = comm_size(b->comm),
+        .text_tokens = b->options->bench_text_tokens,
+        .batch = 1,
+    };
+    TRY(open_model(b, model));
+    for (size_t w = 0; w < b->axes.n_weights; w++) {
+        b->row.weights = weights_name(b, (enum weights_form)b->axes.weights[w]);
+        for (size_t t = 0; t < b->axes.n_threads; t++)
+            TRY(run_case(b, (enum weights_form)b->axes.weights[w], b->axes.threads[t]));
+    }
+    return OK;
+}
+
+int cmd_bench(const struct options *o, struct comm *c)
+{
+    struct bench b = {.options = o, .comm = c};
+    char error[BENCH_ERROR_BYTES];
+    int rc = bench_axes_parse(&b.axes, o, error); /* options_check has told what is wrong */
+
+    TRY(rc);
+    if (comm_rank(c) == 0)
+        bench_rows_begin(stdout, (enum bench_form)o->bench_output);
+    for (size_t i = 0; rc == OK && i < b.axes.n_models; i++) {
+        rc = run_model(&b, b.axes.model[i]);
+        weights_close(b.weights);
+        b.weights = NULL;
+    }
+    return rc;
+}

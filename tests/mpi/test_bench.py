@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+# RANKS: 1 2
+# TIMEOUT: 600
+"""paligrid bench on a small checkpoint: every row has every field in every form, the lists
+multiply, and accounts add up to wall time. Nothing is expected of the speed."""
+import csv
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PALIGRID = os.environ.get("PALIGRID", os.path.join(ROOT, "build", "release", "paligrid"))
+LAUNCH = shlex.split(os.environ.get("LAUNCH", ""))
+RANKS = int(os.environ.get("RANKS", "1"))
+MODEL = os.path.join(ROOT, "tests", "data", "oracle", "ckpt_micro")
+PHASES = ["comm", "comm_tile", "load", "vision", "prefill_text", "prefill", "decode", "e2e"]
+FIELDS = {"phase", "model", "weights", "ranks", "threads", "batch", "median", "unit", "min", "max", "ms", "n", "discarded", "steady",
+          "ceiling", "share_of_ceiling", "build", "cpu", "device"}
+failed = 0
+
+
+def check(what, ok, seen=""):
+    global failed
+    failed += not ok
+    if not ok:
+        print(f"FAIL {what}: {seen}")
+
+
+def bench(*args):
+    p = subprocess.run([*LAUNCH, PALIGRID, "bench", "-r", "2", "-n", "3", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       stdin=subprocess.DEVNULL, timeout=300)
+    return p.returncode, p.stdout.decode(), p.stderr.decode(errors="replace")
+
+
+def check_row(row):
+    check("fields", FIELDS <= set(row), sorted(FIELDS - set(row)))
+    check("setting", (row["model"], row["ranks"], row["batch"], row["weights"]) == (MODEL, RANKS, 1, "bf16"), row)
+    check("order", 0 <= row["min"] <= row["median"] <= row["max"], row)
+    check("rounds", 0 <= row["n"] and 2 <= row["n"] + row["discarded"] <= 4, row)
+    check("steady means that rounds count", row["steady"] == (row["n"] > 0), row)
+    check("texts", all(isinstance(row[k], str) and row[k] for k in ("unit", "cpu", "device", "build")), row)
+    if row["phase"] in ("comm", "comm_tile", "load"):
+        check("no ceiling", row["ceiling"] is None and row["share_of_ceiling"] is None, row)
+    elif row["device"] == "ref":
+        check("ref has no probes", row["ceiling"] is None and row["gflop_s"] is None, row)
+    else:
+        check("ceiling", row["ceiling"] > 0 and 0 < row["share_of_ceiling"] < 10, row)
+
+
+def check_account(row):
+    account = dict(row["account_ms"])
+    wall = account.pop("wall")
+    check(f"{row['phase']}: account adds up", wall > 0 and abs(sum(account.values()) - wall) < 1e-6 + 1e-9 * wall, row)
+    rest = sum(v for k, v in account.items() if k.endswith(".rest"))
+    check(f"{row['phase']}: rest is not negative", rest >= -0.01 * wall - 0.01, row)
+    towers = {k.split(".")[0] for k in account}
+    want = {"vision": {"vision"}, "prefill_text": {"text"}, "prefill": {"vision", "text"}, "decode": {"text"}, "e2e": {"vision", "text"}}
+    check(f"{row['phase']}: towers", towers == want[row["phase"]], towers)
+    if row["phase"] != "vision":
+        check(f"{row['phase']}: products and logits are told apart", account["text.logits"] > 0 and account["text.linear_fixed"] > 0, account)
+
+
+def test_json():
+    status, out, err = bench("-m", MODEL, "-t", "1,2", "-o", "json", "--account")
+    rows = [json.loads(line) for line in out.splitlines()]
+    check("status", status == 0, err)
+    check("a row for each phase and thread count", [(r["threads"], r["phase"]) for r in rows] == [(t, p) for t in (1, 2) for p in PHASES], out)
+    for row in rows:
+        check_row(row)
+        if row["phase"] in ("vision", "prefill_text", "prefill", "decode", "e2e"):
+            check_account(row)
+        else:
+            check("no account", "account_ms" not in row, row)
+
+
+def test_csv_and_text():
+    status, out, err = bench("-m", MODEL, "-t", "1", "-o", "csv", "--phases", "vision,decode", "--device", "ref")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    check("csv", status == 0 and [r["phase"] for r in rows] == ["vision", "decode"] and FIELDS <= set(rows[0]), err or out)
+    check("csv values", all(r["device"] == "ref" and float(r["median"]) > 0 and r["ceiling"] == "" for r in rows), out)
+    status, out, err = bench("-m", f"{MODEL},{MODEL}", "-t", "1", "--phases", "comm")
+    lines = [line for line in out.splitlines() if not line.startswith("#")]
+    check("text", status == 0 and [line.split()[0] for line in lines] == ["comm", "comm_tile"] * 2, err or out)
+
+
+def test_errors_are_told_once():
+    for args, status, words in ((["-m", "/nonexistent"], 78, "/nonexistent"), ([], 64, "bench needs --model"),
+                                (["-m", MODEL, "--phases", "walk"], 64, "walk"), (["-m", MODEL, "-b", "8"], 64, "--batch")):
+        got, out, err = bench(*args)
+        told = sum(words in line and " error " in line for line in err.splitlines())
+        rows = [line for line in out.splitlines() if not line.startswith("#")]
+        check(f"{args}", got == status and told == 1 and not rows, (got, told, err, out))
+
+
+def main():
+    test_json()
+    test_csv_and_text()
+    test_errors_are_told_once()
+    print(f"{failed} failed on {RANKS} rank(s)")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
