@@ -113,7 +113,7 @@ const struct option_row option_rows[] = {
     {"device", 0, OPTION_CHOICE, AT(device), "ref", 0, 0, "auto|cpu|ref", NULL, DUMP,
      "ref: plain loops, the specification; cpu: threads and vector instructions"},
     {"isa", 0, OPTION_CHOICE, AT(isa), "auto", 0, 0, "auto|avx2|avx512|avx512_bf16|amx", NULL,
-     RANKS, "instructions of --device cpu; auto is the best that is there"},
+     RANKS | BENCH, "instructions of --device cpu; auto is the best that is there"},
     {"threads", 't', OPTION_INT, AT(threads), "0", 0, 4096, NULL, "N", RANKS,
      "threads of each rank; 0 is its share of the CPUs it may use"},
     {"json", 0, OPTION_FLAG, AT(json), "false", 0, 0, NULL, NULL,
