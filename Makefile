@@ -96,7 +96,8 @@ $(LIB): $(OBJ)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar qcs $@ $^
 
-$(B)/src/ops/ref/%.o $(B)/src/comm/comm_combine.o: CFLAGS_ALL += -O3
+$(B)/src/ops/ref/%.o $(B)/src/comm/comm_combine.o $(B)/src/tensor/quant.o $(B)/src/base/dtype.o: \
+	CFLAGS_ALL += -O3
 # Which instructions a file of ops/cpu may use is in its name; isa.c decides which files are called.
 AVX2 := -mavx2 -mfma -mf16c
 AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl

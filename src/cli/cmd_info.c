@@ -173,13 +173,15 @@ static int print_checkpoint_json(FILE *f, const struct checkpoint *k)
     return OK;
 }
 
-static void find_model(struct checkpoint *k)
+static void find_model(struct checkpoint *k, const struct options *o)
 {
     size_t dim[TENSOR_MAX_DIMS];
     int n_dims;
 
     k->model.cfg = &k->cfg;
     k->model.elem_bytes = dtype_bytes(weights_dtype(k->weights));
+    k->model.form = (enum weights_form)o->weights;
+    k->model.max_group = 32u << o->int4_group;
     if (!k->cfg.text.tied &&
         weights_find(k->weights, "language_model.lm_head.weight", &n_dims, dim))
         k->model.n_head_rows = dim[0];
@@ -196,7 +198,7 @@ int cmd_info(const struct options *o, FILE *f)
         return OK;
     }
     TRY(weights_open(&k.weights, &k.cfg, o->model));
-    find_model(&k);
+    find_model(&k, o);
     rc = o->json ? print_checkpoint_json(f, &k) : print_checkpoint(f, &k);
     weights_close(k.weights);
     return rc;

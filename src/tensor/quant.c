@@ -2,8 +2,8 @@
  *
  * A weight is multiplied by the scale's reciprocal, which puts a tie (and nothing else) on the wrong
  * side at times: off by half a scale either way. Adding and subtracting 1.5 * 2^23 rounds to an
- * integer. The loops over a group and over QUANT_CLONES' vectors have no branch, so that loading
- * keeps up with a disk; with no fused multiply-add all clones give the same bytes. */
+ * integer. Loops have no branch, so compilers turn them into vectors and loading keeps up with a
+ * disk; with no fused multiply-add all of QUANT_CLONES give the same bytes. */
 #include "quant.h"
 
 #include <float.h>
@@ -17,6 +17,7 @@
 #else
 #define QUANT_CLONES
 #endif
+#define QUANT_INLINE static inline __attribute__((always_inline))
 
 bool quant_is_group(size_t group)
 {
@@ -47,7 +48,7 @@ size_t quant_row_scale_bytes(enum dtype t, size_t n_cols, size_t group)
 
 /* ---- Q8 ---- */
 
-QUANT_CLONES float quant_max_abs(const float *w, size_t n)
+QUANT_CLONES static float max_abs(const float *w, size_t n)
 {
     uint32_t max = 0; /* the bits of positive floats are ordered like the floats */
 
@@ -59,9 +60,14 @@ QUANT_CLONES float quant_max_abs(const float *w, size_t n)
     return f32_from_bits(max);
 }
 
-float quant_q8_scale(float max_abs)
+float quant_max_abs(const float *w, size_t n)
 {
-    const float scale = max_abs / 127.0f;
+    return max_abs(w, n);
+}
+
+float quant_q8_scale(float largest)
+{
+    const float scale = largest / 127.0f;
 
     if (scale < FLT_MIN) /* a subnormal scale would be no scale: 7 bits fewer than its weights */
         return 0.0f;
@@ -69,19 +75,22 @@ float quant_q8_scale(float max_abs)
 }
 
 /* Round to nearest even, for |x| < 2^22. */
-static inline int32_t nearest(float x)
+QUANT_INLINE int32_t nearest(float x)
 {
     const float magic = 0x1.8p23f;
 
     return (int32_t)(f32_bits(x + magic) - f32_bits(magic));
 }
 
-QUANT_CLONES void quant_q8_row(int8_t *restrict q, const float *restrict w, size_t n, float scale)
+QUANT_CLONES static void q8_row(int8_t *restrict q, const float *restrict w, size_t n, float factor)
 {
-    const float factor = scale > 0.0f ? 1.0f / scale : 0.0f;
-
     for (size_t i = 0; i < n; i++)
         q[i] = (int8_t)nearest(w[i] * factor);
+}
+
+void quant_q8_row(int8_t *q, const float *w, size_t n, float scale)
+{
+    q8_row(q, w, n, scale > 0.0f ? 1.0f / scale : 0.0f);
 }
 
 /* ---- Q4 ---- */
@@ -117,49 +126,102 @@ static struct pair pair_of(float smallest, float largest)
     return (struct pair){f16_above((largest - f32_from_f16(minimum)) / 15.0f), minimum};
 }
 
-QUANT_CLONES static void find_range(const float *w, size_t n, float *smallest, float *largest)
-{
-    float low = w[0], high = w[0];
+enum { LANES = 16 };
 
-    for (size_t i = 1; i < n; i++) {
-        low = w[i] < low ? w[i] : low;
-        high = w[i] > high ? w[i] : high;
+/* Lane by lane, because a compiler may not reorder a search that could meet both zeros. */
+QUANT_INLINE void find_range(const float *w, size_t n, float *smallest, float *largest)
+{
+    float low[LANES], high[LANES];
+    size_t i = 0;
+
+    for (size_t j = 0; j < LANES; j++)
+        low[j] = high[j] = w[0];
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++) {
+            low[j] = w[i + j] < low[j] ? w[i + j] : low[j];
+            high[j] = w[i + j] > high[j] ? w[i + j] : high[j];
+        }
+    for (size_t j = 0; i + j < n; j++) {
+        low[j] = w[i + j] < low[j] ? w[i + j] : low[j];
+        high[j] = w[i + j] > high[j] ? w[i + j] : high[j];
     }
-    *smallest = low;
-    *largest = high;
+    for (size_t j = 1; j < LANES; j++) {
+        low[0] = low[j] < low[0] ? low[j] : low[0];
+        high[0] = high[j] > high[0] ? high[j] : high[0];
+    }
+    *smallest = low[0];
+    *largest = high[0];
 }
 
-/* levels[i] = round((w[i] - minimum) / scale), in 0..15. */
-QUANT_CLONES static void find_levels(uint8_t *restrict levels, const float *restrict w, size_t n,
-                                     float minimum, float factor)
+/* round((w - minimum) / scale), in 0..15. */
+QUANT_INLINE int32_t level_of(float w, float minimum, float factor)
 {
-    for (size_t i = 0; i < n; i++) {
-        const int32_t level = nearest((w[i] - minimum) * factor);
+    const int32_t level = nearest((w - minimum) * factor);
 
-        levels[i] = (uint8_t)(level > 15 ? 15 : level);
-    }
+    return level > 15 ? 15 : level;
+}
+
+/* A whole group. */
+QUANT_INLINE struct pair q4_group(uint8_t *restrict q, const float *restrict w, size_t half)
+{
+    float smallest, largest, scale, minimum, factor;
+    struct pair p;
+
+    find_range(w, 2 * half, &smallest, &largest);
+    p = pair_of(smallest, largest);
+    scale = f32_from_f16(p.scale);
+    minimum = f32_from_f16(p.minimum);
+    factor = scale > 0.0f ? 1.0f / scale : 0.0f;
+    for (size_t j = 0; j < half; j++)
+        q[j] = (uint8_t)(level_of(w[j], minimum, factor) | level_of(w[half + j], minimum, factor)
+                                                               << 4);
+    return p;
+}
+
+/* n_left < group elements: the rest repeats the first one, so that it widens no range, and is then
+ * cleared. */
+static struct pair q4_short_group(uint8_t *q, const float *w, size_t n_left, size_t half)
+{
+    float padded[QUANT_MAX_GROUP] = {0};
+    struct pair p;
+
+    for (size_t j = 0; j < 2 * half; j++)
+        padded[j] = w[j < n_left ? j : 0];
+    p = q4_group(q, padded, half);
+    for (size_t j = 0; j < half; j++)
+        q[j] &= (uint8_t)((j < n_left ? 0x0f : 0) | (half + j < n_left ? 0xf0 : 0));
+    return p;
+}
+
+QUANT_INLINE void put_pair(uint16_t *pairs, size_t i, struct pair p)
+{
+    pairs[2 * i] = p.scale;
+    pairs[2 * i + 1] = p.minimum;
+}
+
+QUANT_CLONES static void q4_row_32(uint8_t *q, uint16_t *pairs, const float *w, size_t n_groups)
+{
+    for (size_t i = 0; i < n_groups; i++)
+        put_pair(pairs, i, q4_group(q + 16 * i, w + 32 * i, 16));
+}
+
+QUANT_CLONES static void q4_row(uint8_t *q, uint16_t *pairs, const float *w, size_t n_groups,
+                                size_t half)
+{
+    for (size_t i = 0; i < n_groups; i++)
+        put_pair(pairs, i, q4_group(q + half * i, w + 2 * half * i, half));
 }
 
 void quant_q4_row(uint8_t *q, uint16_t *pairs, const float *w, size_t n, size_t group)
 {
-    const size_t half = group / 2;
-    uint8_t level[QUANT_MAX_GROUP];
+    const size_t n_whole = n / group, half = group / 2;
 
     ASSERT(quant_is_group(group));
-    for (size_t i = 0; i < n; i += group, q += half, pairs += 2) {
-        const size_t n_here = n - i < group ? n - i : group;
-        float smallest, largest, scale;
-        struct pair p;
-
-        find_range(w + i, n_here, &smallest, &largest);
-        p = pair_of(smallest, largest);
-        scale = f32_from_f16(p.scale);
-        memset(level, 0, sizeof level);
-        find_levels(level, w + i, n_here, f32_from_f16(p.minimum),
-                    scale > 0.0f ? 1.0f / scale : 0.0f);
-        for (size_t j = 0; j < half; j++)
-            q[j] = (uint8_t)(level[j] | level[half + j] << 4);
-        pairs[0] = p.scale;
-        pairs[1] = p.minimum;
-    }
+    if (group == 32) /* a constant the compiler can unroll by */
+        q4_row_32(q, pairs, w, n_whole);
+    else
+        q4_row(q, pairs, w, n_whole, half);
+    if (n % group != 0)
+        put_pair(pairs, n_whole,
+                 q4_short_group(q + n_whole * half, w + n_whole * group, n % group, half));
 }

@@ -18,15 +18,19 @@
 /* Every tensor starts at a multiple of 64 bytes, so each may add up to 63. */
 static size_t most_padding(const struct weights *w)
 {
-    return weights_n_tensors(w) * 63;
+    return 2 * weights_n_tensors(w) * 63; /* data and scales */
 }
 
-static int load_and_compare(struct comm *c, const char *model)
+static int load_and_compare(struct comm *c, const char *model, enum weights_form form)
 {
-    const struct engine_params p = {
-        .max_new_tokens = 1, .max_images = 1, .max_beams = 1, .max_prompt_tokens = 64};
+    const struct engine_params p = {.weights = form,
+                                    .max_new_tokens = 1,
+                                    .max_images = 1,
+                                    .max_beams = 1,
+                                    .max_prompt_tokens = 64};
     struct weights_stats stats;
     struct model_config cfg;
+    struct info_model m = {.cfg = &cfg, .form = form, .max_group = 32};
     struct weights *w;
     struct device *d;
     struct engine *e;
@@ -36,7 +40,8 @@ static int load_and_compare(struct comm *c, const char *model)
 
     TRY(weights_open(&w, &cfg, model));
     TRY(tp_plan_make(&plan, &cfg, comm_size(c), comm_rank(c)));
-    expected = info_rank_weight_bytes(&cfg, &plan, dtype_bytes(weights_dtype(w)), 0);
+    m.elem_bytes = dtype_bytes(weights_dtype(w));
+    expected = info_rank_weight_bytes(&m, &plan);
     padding = most_padding(w);
     TRY(ops_open_ref(&d));
     rc = engine_create(&e, &cfg, &p, w, d, c, &stats);
@@ -53,7 +58,9 @@ static void test_info_tells_what_is_loaded(void **state)
 {
     struct comm *c = *state;
 
-    ASSERT_ALL(c, load_and_compare(c, "tests/data/oracle/ckpt_micro") == OK);
+    for (int form = WEIGHTS_AS_STORED; form <= WEIGHTS_INT4; form++)
+        ASSERT_ALL(
+            c, load_and_compare(c, "tests/data/oracle/ckpt_micro", (enum weights_form)form) == OK);
 }
 
 /* Whole model on one rank: exactly the parameters. */
@@ -64,13 +71,14 @@ static void test_one_rank_holds_every_parameter(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         struct model_config cfg;
+        const struct info_model m = {.cfg = &cfg, .elem_bytes = 1};
         struct tp_plan plan;
 
         assert_int_equal(config_preset(&cfg, presets[i]), OK);
         assert_int_equal(tp_plan_make(&plan, &cfg, 1, 0), OK);
-        assert_int_equal(info_rank_weight_bytes(&cfg, &plan, 1, 0),
-                         config_vision_params(&cfg) + config_projector_params(&cfg) +
-                             config_text_params(&cfg));
+        assert_int_equal(info_rank_weight_bytes(&m, &plan), config_vision_params(&cfg) +
+                                                                config_projector_params(&cfg) +
+                                                                config_text_params(&cfg));
     }
 }
 
