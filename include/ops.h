@@ -161,7 +161,12 @@ struct ops_attention {
     size_t window;   /* tokens one at or above n_prefix sees, itself included; 0: no window */
     float scale;
     float softcap; /* 0: off; applied before the mask */
+    /* F32: factors stay f32. BF16 (bf16 or quantised weights): in the prefill phase a table may
+     * round queries, keys, values and probabilities to bf16; sums are f32 always. */
+    enum dtype precision;
 };
+/* The precision that fits layers with such weights: BF16 for BF16, Q8 and Q4, else F32. */
+enum dtype ops_precision_beside(const struct tensor *w);
 /* out [n_tok, n_heads, d_head] = softmax(cap(scale * q.k)) . v with a running softmax over blocks
  * of OPS_PAGE_TOKENS keys (block borders at multiples of it, whatever the query), so no row of
  * scores is ever whole. Query t sees key s iff

@@ -131,9 +131,9 @@ double case_x_rounding(const struct device *d, enum dtype weights)
     return has_bf16(d) && weights == DTYPE_BF16 ? 0x1p-8 : 0.0;
 }
 
-double case_attention_rounding(const struct device *d)
+double case_attention_rounding(const struct device *d, enum dtype precision)
 {
-    return has_bf16(d) && phase_now == OPS_PHASE_PREFILL ? 0x1p-9 : 0.0;
+    return has_bf16(d) && phase_now == OPS_PHASE_PREFILL && precision == DTYPE_BF16 ? 0x1p-9 : 0.0;
 }
 
 void *case_put(struct device *d, const void *host, size_t n_bytes)

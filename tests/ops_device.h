@@ -18,7 +18,7 @@ int case_run_tables(const struct CMUnitTest *tests, size_t n_tests);
 double case_x_rounding(const struct device *d, enum dtype weights);
 
 /* The same for the four factors of attention: tables with bf16 instructions round them in prefill. */
-double case_attention_rounding(const struct device *d);
+double case_attention_rounding(const struct device *d, enum dtype precision);
 
 void *case_put(struct device *d, const void *host, size_t n_bytes);
 void *case_room(struct device *d, size_t n_bytes);

@@ -183,6 +183,7 @@ static int attention_block(struct decoder *d, int layer, const struct pass *p)
         .window = window_of(d, layer),
         .scale = c->attn_scale,
         .softcap = c->attn_softcap,
+        .precision = ops_precision_beside(&w->q_w),
     };
 
     TRY(ops_linear(d->dev, p->s.q, p->s.y, &w->q_w, NULL, OPS_ACT_NONE, p->n_tok));

@@ -241,6 +241,11 @@ int ops_rope_store(struct device *d, float *q, const float *k, const float *v,
     return d->ops->rope_store(d, q, k, v, kv, pos0, theta, n_tok, n_heads, n_kv_heads, d_head);
 }
 
+enum dtype ops_precision_beside(const struct tensor *w)
+{
+    return w->dtype == DTYPE_F32 || w->dtype == DTYPE_F16 ? DTYPE_F32 : DTYPE_BF16;
+}
+
 int ops_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
                   const struct ops_attention *a)
 {

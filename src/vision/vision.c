@@ -246,6 +246,7 @@ static int attention_block(struct vision *v, const struct vision_layer *w, const
         .d_head = d_head,
         .n_prefix = n,
         .scale = 1.0f / sqrtf((float)d_head),
+        .precision = ops_precision_beside(&w->q_w),
     };
 
     TRY(ops_linear(v->dev, s->q, s->y, &w->q_w, &w->q_b, OPS_ACT_NONE, n));

@@ -192,7 +192,7 @@ static void check_errors_cancel(const float *y, const double *want, const double
 }
 
 /* Slots beyond n_keys are NaN: a table that reads what no query sees shows it. */
-static void check_attention(struct device *d, const struct attention_case *c)
+static void check_attention(struct device *d, const struct attention_case *c, enum dtype precision)
 {
     const size_t n_q = c->n_tok * c->n_heads * c->d_head, n_kv = c->n_keys * c->n_kv * c->d_head;
     float *q = case_filled(n_q, 1, 4.0f), *k = case_filled(n_kv, 2, 4.0f),
@@ -200,13 +200,13 @@ static void check_attention(struct device *d, const struct attention_case *c)
     float *dq = case_put(d, q, n_q * sizeof *q), *dy = case_room(d, n_q * sizeof *y),
           *one = malloc(n_q * sizeof *one);
     double *want = malloc(n_q * sizeof *want), *bound = malloc(n_q * sizeof *bound);
-    const double off = case_attention_rounding(d);
+    const double off = case_attention_rounding(d, precision);
     struct case_pages p = case_pages(k, v, c->n_keys, c->n_kv, c->d_head);
     int32_t kv_of_head[16];
     struct ops_kv kv = p.kv;
-    struct ops_attention a = {c->n_tok,  c->pos0,     c->n_heads, kv_of_head,
-                              c->d_head, c->n_prefix, c->window,  1.0f / sqrtf((float)c->d_head),
-                              c->softcap};
+    struct ops_attention a = {c->n_tok,   c->pos0,     c->n_heads, kv_of_head,
+                              c->d_head,  c->n_prefix, c->window,  1.0f / sqrtf((float)c->d_head),
+                              c->softcap, precision};
 
     for (size_t h = 0; h < c->n_heads; h++)
         kv_of_head[h] = (int32_t)(h * c->n_kv / c->n_heads);
@@ -262,8 +262,10 @@ static void attention_equals_a_plain_softmax(void **state)
         {70, 0, 70, 16, 16, 72, 70, 0, 0.0f},       /* as many kv heads as heads           */
     };
 
-    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
-        check_attention(*state, &row[i]);
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        check_attention(*state, &row[i], DTYPE_F32);
+        check_attention(*state, &row[i], DTYPE_BF16);
+    }
 }
 
 /* ---- logits ---- */

@@ -48,7 +48,7 @@ def golden(config, compute="f32"):
     return os.path.join(DATA, "golden", f"{config}.{compute}.h5")
 
 
-def cases_of(golden_file, out):
+def cases_of(golden_file, out, beams=True):
     """The cases a golden file holds, in the form `paligrid dump --cases` reads."""
     cases = {}
     with h5py.File(golden_file) as h5:
@@ -57,7 +57,7 @@ def cases_of(golden_file, out):
             case = {"rows": rows, "steps": int(g["greedy_tokens"].shape[1])}
             if "eos" in g.attrs:
                 case["eos"] = json.loads(g.attrs["eos"])
-            if "beam_tokens" in g:
+            if beams and "beam_tokens" in g:
                 case["beam"] = int(g["beam_tokens"].shape[2])
             cases[name] = case
     with open(out, "w") as f:
@@ -65,10 +65,10 @@ def cases_of(golden_file, out):
     return out
 
 
-def dump(model, golden_file, out, ranks=1, options=(), force=None):
+def dump(model, golden_file, out, ranks=1, options=(), force=None, beams=True):
     """Run `paligrid dump` on the golden file's cases."""
     os.makedirs(os.path.dirname(out), exist_ok=True)
-    cases = cases_of(golden_file, out + ".cases.json")
+    cases = cases_of(golden_file, out + ".cases.json", beams)
     argv = [os.path.join(BUILD, "paligrid"), "dump", "--model", model, "--cases", cases, "--images",
             os.path.join(DATA, "images"), "--out", out, *options]
     if force:

@@ -110,10 +110,8 @@ static void every_half_is_widened_exactly(void **state)
     for (size_t i = 0; i < 65536; i++)
         pattern[i] = (uint16_t)i;
     for (int k = 0; k < 2; k++) {
-        const struct tensor table = {.data = pattern,
-                                     .dtype = k ? DTYPE_F16 : DTYPE_BF16,
-                                     .n_dims = 2,
-                                     .dim = {256, 256}};
+        const struct tensor table = {
+            .data = pattern, .dtype = k ? DTYPE_F16 : DTYPE_BF16, .n_dims = 2, .dim = {256, 256}};
 
         assert_int_equal(ops_embed(*state, x, ids, &table, 0, 1.0f, 256), OK);
         for (size_t i = 0; i < 65536; i++) {
@@ -141,7 +139,8 @@ static void run_layer(struct device *d, struct run *r, struct case_tensor w[10])
     static const int32_t kv_of_head[HEADS] = {0, 0, 1};
     const struct ops_kv kv = {r->cache_k, r->cache_v, NULL, OPS_PAGE_TOKENS * KV * D_HEAD,
                               OPS_PAGE_TOKENS * D_HEAD};
-    const struct ops_attention a = {TOK, 0, HEADS, kv_of_head, D_HEAD, 60, 5, 0.18f, 50.0f};
+    const struct ops_attention a = {TOK, 0, HEADS, kv_of_head, D_HEAD,
+                                    60,  5, 0.18f, 50.0f,      DTYPE_F32};
     int64_t n_bad = 0;
 
     assert_int_equal(ops_layernorm(d, r->y, r->x, &w[0].t, &w[1].t, 1e-6f, TOK, D), OK);

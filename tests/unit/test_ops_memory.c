@@ -118,7 +118,8 @@ static void run_everything(struct device *d, struct kvcache *kv, struct buffers 
                            const struct tensor *table)
 {
     static const int32_t kv_of_head[HEADS] = {0, 0, 1, 1};
-    const struct ops_attention a = {TOK, 0, HEADS, kv_of_head, D_HEAD, 30, 0, 0.25f, 50.0f};
+    const struct ops_attention a = {TOK, 0, HEADS, kv_of_head, D_HEAD,
+                                    30,  0, 0.25f, 50.0f,      DTYPE_F32};
     struct kvseq *s, *t;
     struct ops_kv layer;
 

@@ -223,7 +223,8 @@ int cpu_attention(struct device *d, float *out, const float *q, const struct ops
         decode(&c);
         return OK;
     }
-    c.prefill = cpu->isa == OPS_ISA_AMX           ? attention_prefill_amx
+    c.prefill = a->precision == DTYPE_F32         ? c.kernels->prefill
+                : cpu->isa == OPS_ISA_AMX         ? attention_prefill_amx
                 : cpu->isa == OPS_ISA_AVX512_BF16 ? attention_prefill_avx512bf16
                                                   : c.kernels->prefill;
     prefill(&c);
