@@ -71,9 +71,20 @@ static size_t heads_sharing(const struct ops_attention *a, size_t h)
 
 /* ---- prefill ---- */
 
+enum { UNIT = 32 };
+
 static size_t tasks_of(const struct call *c, size_t n_heads)
 {
     return (n_heads * c->a->n_tok + c->task_rows - 1) / c->task_rows;
+}
+
+/* Rows of each task but the last: as equal as units allow. */
+static size_t rows_of(const struct call *c, size_t n_heads)
+{
+    const size_t n_tasks = tasks_of(c, n_heads),
+                 rows = (n_heads * c->a->n_tok + n_tasks - 1) / n_tasks;
+
+    return (rows + UNIT - 1) / UNIT * UNIT;
 }
 
 static size_t count_tasks(const struct call *c)
@@ -91,7 +102,7 @@ static void prefill_task(const struct call *c, size_t index, void *scratch)
 {
     struct attention_task t = {
         .kv = c->kv, .a = c->a, .q = c->q, .out = c->out, .scratch = scratch};
-    size_t share = heads_sharing(c->a, 0);
+    size_t share = heads_sharing(c->a, 0), rows;
 
     while (index >= tasks_of(c, share)) {
         index -= tasks_of(c, share);
@@ -99,8 +110,11 @@ static void prefill_task(const struct call *c, size_t index, void *scratch)
         share = heads_sharing(c->a, t.head0);
     }
     t.kv_head = (size_t)c->a->kv_of_head[t.head0];
-    t.row0 = index * c->task_rows;
-    t.n_rows = smaller(share * c->a->n_tok - t.row0, c->task_rows);
+    rows = rows_of(c, share);
+    if (index * rows >= share * c->a->n_tok)
+        return; /* rounding up left the last one nothing */
+    t.row0 = index * rows;
+    t.n_rows = smaller(share * c->a->n_tok - t.row0, rows);
     c->prefill(&t);
 }
 
@@ -115,11 +129,10 @@ static void prefill_range(void *arg, size_t begin, size_t end, int thread)
 /* Large tasks convert keys and values for more queries, small ones keep all threads at work. */
 static void prefill(struct call *c)
 {
-    enum { UNIT = 32, TASKS_PER_THREAD = 4 };
-    const size_t n_rows = c->a->n_heads * c->a->n_tok,
-                 share = n_rows / ((size_t)c->cpu->n_threads * TASKS_PER_THREAD);
+    enum { TASKS_PER_THREAD = 2 };
+    const size_t n_rows = c->a->n_heads * c->a->n_tok;
 
-    c->task_rows = smaller(larger(share / UNIT * UNIT, UNIT), ATTENTION_MAX_ROWS);
+    c->task_rows = larger(n_rows / ((size_t)c->cpu->n_threads * TASKS_PER_THREAD), UNIT);
     team_share(c->cpu, count_tasks(c), 1, prefill_range, c);
 }
 

@@ -56,8 +56,7 @@ static inline size_t block_at(const struct ops_kv *kv, size_t kv_head, size_t fi
 /* ---- prefill ---- */
 
 enum {
-    ATTENTION_MAX_ROWS = 512,    /* of a task */
-    ATTENTION_SCRATCH = 5 << 19, /* bytes a thread has for a task or an item */
+    ATTENTION_SCRATCH = 5 << 20, /* bytes a thread has for a task */
 };
 
 struct attention_task {
@@ -66,8 +65,8 @@ struct attention_task {
     const float *q; /* [n_tok, n_heads, d_head] */
     float *out;
     size_t kv_head, head0; /* row r is head head0 + r / n_tok, token r % n_tok */
-    size_t row0, n_rows;   /* <= ATTENTION_MAX_ROWS */
-    void *scratch;         /* 64-byte aligned */
+    size_t row0, n_rows;
+    void *scratch; /* 64-byte aligned */
 };
 
 /* Where row r of the stack starts in q and in out. */
@@ -83,18 +82,15 @@ static inline struct interval task_keys(const struct attention_task *t, size_t r
     return keys_seen(t->a, t->a->pos0 + row % t->a->n_tok);
 }
 
-/* All keys that rows row0 .. row0 + n see. */
+/* All keys that rows row0 .. row0 + n see. Of a range of tokens the first sees furthest back and the
+ * last furthest ahead. */
 static inline struct interval task_all_keys(const struct attention_task *t, size_t row0, size_t n)
 {
-    struct interval all = task_keys(t, row0);
+    const size_t last = row0 + n - 1, n_tok = t->a->n_tok;
+    const bool one_head = row0 / n_tok == last / n_tok;
 
-    for (size_t r = row0 + 1; r < row0 + n; r++) {
-        const struct interval i = task_keys(t, r);
-
-        all.begin = smaller(all.begin, i.begin);
-        all.end = larger(all.end, i.end);
-    }
-    return all;
+    return (struct interval){task_keys(t, one_head ? row0 : 0).begin,
+                             task_keys(t, one_head ? last : n_tok - 1).end};
 }
 
 /* ---- decoding ---- */

@@ -39,28 +39,38 @@ INLINE void multiply(const uint16_t *a0, const uint16_t *a1, const uint16_t *b0,
     _tile_dpbf16ps(3, 5, 7);
 }
 
-/* 32 keys, DEPTH of d_head. */
+INLINE void step_done(struct job *j)
+{
+    j->left--;
+    if (++j->minor < j->depths)
+        return;
+    j->minor = 0;
+    j->major++;
+}
+
+/* A major is 32 keys, a minor DEPTH of d_head. */
 INLINE size_t score_steps(const struct flash *f)
 {
     return BLOCK / 32 * f->n_depths;
 }
 
-INLINE void score_step(struct flash *f, size_t unit, size_t to, size_t i)
+INLINE void score_step(struct flash *f, struct job *j)
 {
-    const size_t depth = i % f->n_depths, keys = i / f->n_depths * 32;
-    const uint16_t *k = f->k + (keys / 16 * f->n_depths + depth) * OPERAND,
-                   *q = unit_q(f, unit) + depth * OPERAND;
-    float *score = f->score[to][keys];
+    const size_t next = f->n_depths * OPERAND;
+    const uint16_t *k = f->k + (j->keys / 16 + j->major * 2) * next + j->minor * OPERAND,
+                   *q = unit_q(f, j->unit) + j->minor * OPERAND;
+    float *score = f->score[j->buffer][j->major * 32];
 
     memory_is_settled();
-    if (depth == 0) {
+    if (j->minor == 0) {
         _tile_zero(0);
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
     }
-    multiply(k, k + f->n_depths * OPERAND, q, q + f->n_depths * OPERAND);
-    if (depth == f->n_depths - 1) {
+    multiply(k, k + next, q, q + next);
+    step_done(j);
+    if (j->minor == 0) {
         _tile_stored(0, score, UNIT * sizeof *score);
         _tile_stored(1, score + 16, UNIT * sizeof *score);
         _tile_stored(2, score + 16 * UNIT, UNIT * sizeof *score);
@@ -69,54 +79,49 @@ INLINE void score_step(struct flash *f, size_t unit, size_t to, size_t i)
     memory_is_settled();
 }
 
-/* Two strips of 16 of d_head, DEPTH keys; an odd last strip alone. */
-INLINE size_t value_steps(const struct flash *f)
+/* A major is two strips of 16 of d_head, or an odd last one alone; a minor DEPTH keys. */
+INLINE size_t value_steps(const struct flash *f, size_t depths)
 {
-    return (f->n_strips + 1) / 2 * (BLOCK / DEPTH);
+    return (f->n_strips + 1) / 2 * depths;
 }
 
-/* The odd last strip. */
-static void value_step_single(const uint16_t *v, const uint16_t *p0, const uint16_t *p1, float *out,
-                              size_t depth)
+INLINE void value_step_single(const uint16_t *v, const uint16_t *p0, const uint16_t *p1)
 {
-    if (depth == 0) {
-        _tile_loadd(0, out, 64);
-        _tile_loadd(1, out + SUMS, 64);
-    }
     _tile_loadd(4, v, 64);
     _tile_loadd(6, p0, 64);
     _tile_dpbf16ps(0, 4, 6);
     _tile_loadd(7, p1, 64);
     _tile_dpbf16ps(1, 4, 7);
-    if (depth == BLOCK / DEPTH - 1) {
-        _tile_stored(0, out, 64);
-        _tile_stored(1, out + SUMS, 64);
-    }
 }
 
-INLINE void value_step(struct flash *f, size_t unit, size_t from, size_t i)
+INLINE void value_step(struct flash *f, struct job *j)
 {
-    const size_t depth = i % (BLOCK / DEPTH), strip = i / (BLOCK / DEPTH) * 2;
-    const uint16_t *v = f->v + (strip * (BLOCK / DEPTH) + depth) * OPERAND,
-                   *p0 = f->p[from][0] + depth * OPERAND, *p1 = f->p[from][1] + depth * OPERAND;
-    float *out = unit_out(f, unit) + strip * 2 * SUMS;
+    const size_t depth = j->depth0 + j->minor, strip = 2 * j->major;
+    const uint16_t *v = span_v(f, j->keys) + (strip * (SPAN / DEPTH) + depth) * OPERAND,
+                   *p0 = f->p[j->buffer][0] + depth * OPERAND,
+                   *p1 = f->p[j->buffer][1] + depth * OPERAND;
+    const bool pair = strip + 1 < f->n_strips;
+    float *out = unit_out(f, j->unit) + strip * 2 * SUMS;
 
     memory_is_settled();
-    if (strip + 1 == f->n_strips) {
-        value_step_single(v, p0, p1, out, depth);
-        memory_is_settled();
-        return;
-    }
-    if (depth == 0) {
+    if (j->minor == 0) {
         _tile_loadd(0, out, 64);
         _tile_loadd(1, out + SUMS, 64);
+    }
+    if (j->minor == 0 && pair) {
         _tile_loadd(2, out + 2 * SUMS, 64);
         _tile_loadd(3, out + 3 * SUMS, 64);
     }
-    multiply(v, v + BLOCK / DEPTH * OPERAND, p0, p1);
-    if (depth == BLOCK / DEPTH - 1) {
+    if (pair)
+        multiply(v, v + SPAN / DEPTH * OPERAND, p0, p1);
+    else
+        value_step_single(v, p0, p1);
+    step_done(j);
+    if (j->minor == 0) {
         _tile_stored(0, out, 64);
         _tile_stored(1, out + SUMS, 64);
+    }
+    if (j->minor == 0 && pair) {
         _tile_stored(2, out + 2 * SUMS, 64);
         _tile_stored(3, out + 3 * SUMS, 64);
     }

@@ -25,45 +25,56 @@ INLINE void multiply(__m512 sum[ROWS][2], const uint16_t *a, size_t n, const uin
         }
 }
 
+/* A step is a major of its own. */
 INLINE size_t score_steps(const struct flash *f)
 {
     (void)f;
     return BLOCK / ROWS;
 }
 
-INLINE void score_step(struct flash *f, size_t unit, size_t to, size_t i)
+INLINE void score_step(struct flash *f, struct job *j)
 {
-    const uint16_t *k = f->k + i / 2 * f->n_depths * OPERAND + i % 2 * ROWS * DEPTH,
-                   *q = unit_q(f, unit);
+    const uint16_t *k = f->k + (j->keys / 16 + j->major / 2) * f->n_depths * OPERAND +
+                        j->major % 2 * ROWS * DEPTH,
+                   *q = unit_q(f, j->unit);
+    float(*score)[UNIT] = f->score[j->buffer] + j->major * ROWS;
     __m512 sum[ROWS][2];
 
     for (size_t r = 0; r < ROWS; r++)
         sum[r][0] = sum[r][1] = _mm512_setzero_ps();
     multiply(sum, k, f->n_depths, q, q + f->n_depths * OPERAND);
     for (size_t r = 0; r < ROWS; r++) {
-        _mm512_storeu_ps(f->score[to][i * ROWS + r], sum[r][0]);
-        _mm512_storeu_ps(f->score[to][i * ROWS + r] + 16, sum[r][1]);
+        _mm512_storeu_ps(score[r], sum[r][0]);
+        _mm512_storeu_ps(score[r] + 16, sum[r][1]);
     }
+    j->major++;
+    j->left--;
 }
 
-INLINE size_t value_steps(const struct flash *f)
+INLINE size_t value_steps(const struct flash *f, size_t depths)
 {
+    (void)depths;
     return f->n_strips * 16 / ROWS;
 }
 
-INLINE void value_step(struct flash *f, size_t unit, size_t from, size_t i)
+INLINE void value_step(struct flash *f, struct job *j)
 {
-    const uint16_t *v = f->v + i / 2 * (BLOCK / DEPTH) * OPERAND + i % 2 * ROWS * DEPTH;
-    float *out = unit_out(f, unit) + i / 2 * 2 * SUMS + i % 2 * ROWS * 16;
+    const size_t strip = j->major / 2, half = j->major % 2;
+    const uint16_t *v =
+        span_v(f, j->keys) + (strip * (SPAN / DEPTH) + j->depth0) * OPERAND + half * ROWS * DEPTH;
+    const uint16_t *p = f->p[j->buffer][0] + j->depth0 * OPERAND;
+    float *out = unit_out(f, j->unit) + strip * 2 * SUMS + half * ROWS * 16;
     __m512 sum[ROWS][2];
 
     for (size_t r = 0; r < ROWS; r++)
         for (size_t h = 0; h < 2; h++)
             sum[r][h] = _mm512_loadu_ps(out + h * SUMS + r * 16);
-    multiply(sum, v, BLOCK / DEPTH, f->p[from][0], f->p[from][1]);
+    multiply(sum, v, j->depths, p, p + SPAN / DEPTH * OPERAND);
     for (size_t r = 0; r < ROWS; r++)
         for (size_t h = 0; h < 2; h++)
             _mm512_storeu_ps(out + h * SUMS + r * 16, sum[r][h]);
+    j->major++;
+    j->left--;
 }
 
 void attention_prefill_avx512bf16(const struct attention_task *t)

@@ -8,14 +8,17 @@
  *   l = f l + sum p;  o = f o + sum p v
  * The old maximum serves as long as p stays below 2^SLACK: bf16 and f32 do not care, and the output,
  * which is too large for registers, is hardly ever rescaled. The rule looks at one query alone.
+ * Values are added for up to SPAN keys at a time, because o then moves less often.
  *
  * Operands are stored as the tiles that AMX multiplies, 16 rows of 64 bytes: keys and values (those
- * transposed) as rows of 32 bf16; queries and probabilities as 16 pairs x 16 queries. A block of
- * keys and values is converted once for all rows of a task.
+ * transposed) as rows of 32 bf16; queries and probabilities as 16 pairs x 16 queries. As many keys
+ * and values as fit a panel are converted once for all rows of a task; if all of them fit, units pass
+ * through one after the other and leave no state behind.
  *
- * The products are done in steps, and a few steps alternate with a few rows of the softmax of
- * another unit, because tiles and vectors are different parts of the CPU that work at once: while
- * the scores of unit u become probabilities, the products of u + 1 and u - 1 are under way. */
+ * The products are done in steps that alternate with slices of the softmax, because tiles and
+ * vectors are different parts of the CPU that work at once: while the scores of one block become
+ * probabilities, those of the next block (of the same unit or the next) are computed, and the values
+ * of the span before are added. */
 #ifndef ATTENTION_BF16_H
 #define ATTENTION_BF16_H
 
@@ -29,55 +32,93 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-    BLOCK = 2 * OPS_PAGE_TOKENS,
-    UNIT = 32, /* queries: two vectors */
-    MAX_UNITS = ATTENTION_MAX_ROWS / UNIT,
+    BLOCK = OPS_PAGE_TOKENS,
+    SPAN = 4 * BLOCK,
+    UNIT = 32,            /* queries: two vectors */
+    MAX_UNITS = 32,       /* whose state is kept from panel to panel */
+    FEW_UNITS = 4,        /* more than are under way at any time */
     DEPTH = 32,           /* of a tile: d_head or keys that one instruction sums over */
     OPERAND = 16 * DEPTH, /* bf16 in an operand tile */
     SUMS = 16 * 16,       /* f32 in a tile of sums */
+    SLICE = 4,            /* keys of the softmax between steps of the products */
     MAX_DEPTHS = OPS_MAX_D_HEAD / DEPTH,
     MAX_STRIPS = OPS_MAX_D_HEAD / 16,
+    AHEAD_LINES = 4,
+    PANEL = 5 << 17, /* bf16 of keys and values: what the second-level cache has room for */
 };
 
 struct unit {
     float max[UNIT], sum[UNIT];
-    int32_t begin[UNIT], end[UNIT]; /* keys of this block */
-    struct interval keys[UNIT];     /* of all blocks; empty for lanes without a query */
-    bool whole;                     /* every lane sees all of this block */
+    int32_t begin[UNIT], end[UNIT]; /* keys each query sees; lanes without one repeat the first */
+    struct interval any, all;       /* keys that some query sees, that all of them see */
+};
+
+/* A product that is under way: of a unit with the block or span at `keys`. */
+struct job {
+    size_t unit;
+    size_t keys;           /* counted from the panel's first */
+    size_t buffer;         /* of f->score or f->p */
+    size_t depth0, depths; /* tiles to sum over */
+    size_t major, minor;   /* result tiles, depth of the next step */
+    size_t left;           /* steps */
+    bool ends_unit;        /* nothing comes after it */
+};
+
+/* Rows of queries and output of the next unit, which are fetched while this one is worked on: they
+ * lie far apart, and no hardware would guess where. */
+struct ahead {
+    size_t row, end, at, col; /* at: of the row, in q and in out */
 };
 
 struct flash {
-    uint16_t k[BLOCK / 16 * MAX_DEPTHS * OPERAND];      /* [key / 16][d / 32] */
-    uint16_t v[MAX_STRIPS * (BLOCK / DEPTH) * OPERAND]; /* [d / 16][key / 32] */
-    float score[2][BLOCK][UNIT];                        /* of two units at a time */
-    uint16_t p[2][2][BLOCK / DEPTH * OPERAND];          /* the same; [query / 16][key / 32] */
-    uint16_t q[MAX_UNITS * 2 * MAX_DEPTHS * OPERAND];   /* [unit][query / 16][d / 32] */
-    float out[MAX_UNITS * MAX_STRIPS * 2 * SUMS];       /* [unit][d / 16][query / 16] */
+    uint16_t panel[PANEL];                            /* k, then v */
+    float score[2][BLOCK][UNIT];                      /* of this block and the next */
+    uint16_t p[2][2][SPAN / DEPTH * OPERAND];         /* of spans; [query / 16][key / 32] */
+    uint16_t q[MAX_UNITS * 2 * MAX_DEPTHS * OPERAND]; /* [unit][query / 16][d / 32] */
+    float out[MAX_UNITS * MAX_STRIPS * 2 * SUMS];     /* [unit][d / 16][query / 16] */
     struct unit unit[MAX_UNITS];
-    size_t active[MAX_UNITS], n_active; /* units that see a key of this block */
+    size_t n_slots; /* of q, out and unit; unit i uses slot i % n_slots */
+    bool single;    /* all keys in one panel: units begin and end on the way */
+    struct ahead ahead;
 
     const struct attention_task *task;
-    size_t n_depths, n_strips; /* of d_head */
-    float to_exponent, cap;    /* t = to_exponent * q.k, or cap * tanh(to_exponent / 2 ..) */
+    size_t row0, n_rows, n_units; /* of the task's, in this pass */
+    size_t n_depths, n_strips;    /* of d_head */
+    float to_exponent, cap;       /* t = to_exponent * q.k, or cap * tanh(to_exponent / 2 ..) */
+    uint16_t *k, *v;              /* [key / 16][d / 32]; [key / SPAN][d / 16][key % SPAN / 32] */
+    struct interval keys;         /* in the panel */
+    struct job values;            /* of the span before */
 };
 _Static_assert(sizeof(struct flash) <= ATTENTION_SCRATCH, "a task fits a thread's scratch");
 
+INLINE struct unit *unit_of(struct flash *f, size_t unit)
+{
+    return &f->unit[unit % f->n_slots];
+}
+
 INLINE uint16_t *unit_q(struct flash *f, size_t unit)
 {
-    return f->q + unit * 2 * f->n_depths * OPERAND;
+    return f->q + unit % f->n_slots * 2 * f->n_depths * OPERAND;
 }
 
 INLINE float *unit_out(struct flash *f, size_t unit)
 {
-    return f->out + unit * f->n_strips * 2 * SUMS;
+    return f->out + unit % f->n_slots * f->n_strips * 2 * SUMS;
 }
 
-/* What the two files define: step i of the scores of a unit, into f->score[to]; step i of adding
- * values weighted with f->p[from] to a unit's output. */
+/* Values of the span that holds `key`. */
+INLINE uint16_t *span_v(const struct flash *f, size_t key)
+{
+    return f->v + key / SPAN * f->n_strips * (SPAN / DEPTH) * OPERAND;
+}
+
+/* What the two files define: how many steps a job has, and its next one. score_step leads to
+ * f->score[buffer]; value_step adds values weighted with f->p[buffer] to the unit's output. A value
+ * job may pause where minor is 0. */
 INLINE size_t score_steps(const struct flash *f);
-INLINE void score_step(struct flash *f, size_t unit, size_t to, size_t i);
-INLINE size_t value_steps(const struct flash *f);
-INLINE void value_step(struct flash *f, size_t unit, size_t from, size_t i);
+INLINE void score_step(struct flash *f, struct job *j);
+INLINE size_t value_steps(const struct flash *f, size_t depths);
+INLINE void value_step(struct flash *f, struct job *j);
 
 /* ---- to bf16 ---- */
 
@@ -124,44 +165,47 @@ static void convert_queries(struct flash *f, uint16_t *to, size_t row0, size_t n
     }
 }
 
-/* The keys of `seen`; zeros elsewhere, since slots that nobody sees may hold anything. */
-static void convert_keys(struct flash *f, size_t page, const float *k, struct interval seen)
+/* A page of keys: those of `seen`; zeros elsewhere, since slots that nobody sees may hold anything.
+ * The values are fetched meanwhile, because convert_values reads them across their rows. */
+static void convert_keys(struct flash *f, size_t key0, size_t at, struct interval seen)
 {
     const size_t d = f->task->a->d_head;
+    const float *k = f->task->kv->k + at, *v = f->task->kv->v + at;
 
     for (size_t s = 0; s < OPS_PAGE_TOKENS; s++) {
-        const size_t key = page * OPS_PAGE_TOKENS + s;
-        uint16_t *to = f->k + key / 16 * f->n_depths * OPERAND + key % 16 * DEPTH;
+        const bool there = s >= seen.begin && s < seen.end;
+        uint16_t *to = f->k + (key0 + s) / 16 * f->n_depths * OPERAND + s % 16 * DEPTH;
 
         for (size_t i = 0; i < f->n_depths; i++)
-            _mm512_storeu_si512(to + i * OPERAND, s >= seen.begin && s < seen.end
+            _mm512_storeu_si512(to + i * OPERAND, there
                                                       ? narrow(k + s * d + i * DEPTH, d - i * DEPTH,
                                                                _mm512_set1_ps(1.0f))
                                                       : _mm512_setzero_si512());
+        for (size_t i = 0; there && i < d; i += 16)
+            _mm_prefetch((const char *)(v + s * d + i), _MM_HINT_T0);
     }
 }
 
-/* Values [key][d] to [d][key], pairs of keys first. */
-static void convert_values(struct flash *f, size_t page, const float *v, struct interval seen)
+/* A page of values [key][d] to [d][key], pairs of keys first. */
+static void convert_values(struct flash *f, size_t key0, size_t at, struct interval seen)
 {
     const size_t d = f->task->a->d_head;
+    const float *v = f->task->kv->v + at;
 
     for (size_t strip = 0; strip < f->n_strips; strip++) {
         const __mmask16 part =
             d - strip * 16 < 16 ? (__mmask16)((1u << (d - strip * 16)) - 1) : (__mmask16)0xffff;
 
-        for (size_t half = 0; half < OPS_PAGE_TOKENS / DEPTH; half++) {
-            const size_t key0 = half * DEPTH;
+        for (size_t s0 = 0; s0 < OPS_PAGE_TOKENS; s0 += DEPTH) {
             uint16_t *to =
-                f->v +
-                (strip * (BLOCK / DEPTH) + page * (OPS_PAGE_TOKENS / DEPTH) + half) * OPERAND;
+                span_v(f, key0) + (strip * (SPAN / DEPTH) + (key0 + s0) % SPAN / DEPTH) * OPERAND;
             struct vec x[VEC];
 
             for (size_t i = 0; i < VEC; i++) {
                 __m512 pair[2];
 
                 for (size_t j = 0; j < 2; j++) {
-                    const size_t s = key0 + 2 * i + j;
+                    const size_t s = s0 + 2 * i + j;
 
                     pair[j] =
                         _mm512_maskz_loadu_ps(s >= seen.begin && s < seen.end ? part : (__mmask16)0,
@@ -173,6 +217,20 @@ static void convert_values(struct flash *f, size_t page, const float *v, struct 
             for (size_t i = 0; i < VEC; i++)
                 vec_store(to + i * DEPTH, x[i]);
         }
+    }
+}
+
+/* f->keys of kv to the panel. */
+static void convert_panel(struct flash *f, struct interval seen_by_any)
+{
+    const struct attention_task *t = f->task;
+
+    for (size_t key = f->keys.begin; key < f->keys.end; key += OPS_PAGE_TOKENS) {
+        const struct interval seen = seen_in_block(seen_by_any, key, OPS_PAGE_TOKENS);
+        const size_t at = seen.begin < seen.end ? block_at(t->kv, t->kv_head, key) : 0;
+
+        convert_keys(f, key - f->keys.begin, at, seen);
+        convert_values(f, key - f->keys.begin, at, seen);
     }
 }
 
@@ -215,51 +273,77 @@ INLINE __mmask16 sees_key(const struct unit *u, size_t half, size_t key)
     return _mm512_mask_cmpgt_epi32_mask(begun, _mm512_loadu_si512(u->end + half * 16), k);
 }
 
-/* Scores of keys begin .. end to t; *max grows. */
+/* Scores of SLICE keys from s on to t; *max grows. */
 INLINE void cap_and_max(const struct flash *f, const struct unit *u, float (*score)[UNIT],
-                        __m512 max[2], struct interval keys, bool capped, bool whole)
+                        __m512 max[2], size_t s, size_t key, bool capped, bool whole)
 {
-    for (size_t s = keys.begin; s < keys.end; s++)
-        for (size_t h = 0; h < 2; h++) {
-            __m512 t = _mm512_loadu_ps(score[s] + h * 16);
+    for (size_t h = 0; h < 2; h++) {
+        __m512 t[SLICE];
 
-            if (capped)
-                t = _mm512_mul_ps(tanh_rough(t), _mm512_set1_ps(f->cap));
-            if (capped)
-                _mm512_storeu_ps(score[s] + h * 16, t);
-            max[h] = whole ? _mm512_max_ps(t, max[h])
-                           : _mm512_mask_max_ps(max[h], sees_key(u, h, s), t, max[h]);
+        for (size_t i = 0; i < SLICE; i++) {
+            t[i] = _mm512_loadu_ps(score[s + i] + h * 16);
+            if (capped) {
+                t[i] = _mm512_mul_ps(tanh_rough(t[i]), _mm512_set1_ps(f->cap));
+                _mm512_storeu_ps(score[s + i] + h * 16, t[i]);
+            }
+            if (!whole)
+                t[i] = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), sees_key(u, h, key + s + i),
+                                          t[i]);
         }
+        /* a NaN is passed over: p will show it */
+        for (size_t i = 0; i < SLICE; i += 2)
+            max[h] = _mm512_max_ps(_mm512_max_ps(t[i], t[i + 1]), max[h]);
+    }
 }
 
-/* t of keys begin .. end, both even, to p in bf16; *sum grows by p before it is rounded. */
+/* t of SLICE keys from s on to p in bf16; *sum grows by p before it is rounded. */
 INLINE void exp_and_sum(const struct unit *u, float (*score)[UNIT],
-                        uint16_t (*p)[BLOCK / DEPTH * OPERAND], __m512 sum[2], struct interval keys,
+                        uint16_t (*p)[SPAN / DEPTH * OPERAND], __m512 sum[2], size_t s, size_t key,
                         bool whole)
 {
     for (size_t h = 0; h < 2; h++) {
         const __m512 max = _mm512_loadu_ps(u->max + h * 16);
 
-        for (size_t s = keys.begin; s < keys.end; s += 2) {
-            __m512 pair[2];
+        for (size_t i = 0; i < SLICE; i += 2) {
+            __m512 y[2];
 
-            for (size_t i = 0; i < 2; i++) {
-                const __m512 t = _mm512_loadu_ps(score[s + i] + h * 16),
-                             y = exp2_rough(_mm512_sub_ps(t, max));
-
-                pair[i] = whole ? y : _mm512_maskz_mov_ps(sees_key(u, h, s + i), y);
-                sum[h] = _mm512_add_ps(sum[h], pair[i]);
+            for (size_t j = 0; j < 2; j++) {
+                y[j] = exp2_rough(_mm512_sub_ps(_mm512_loadu_ps(score[s + i + j] + h * 16), max));
+                if (!whole)
+                    y[j] = _mm512_maskz_mov_ps(sees_key(u, h, key + s + i + j), y[j]);
             }
-            _mm512_storeu_si512(p[h] + s / 2 * DEPTH, narrow_pairs(pair[0], pair[1]));
+            sum[h] = _mm512_add_ps(sum[h], _mm512_add_ps(y[0], y[1]));
+            _mm512_storeu_si512(p[h] + (key % SPAN + s + i) / 2 * DEPTH, narrow_pairs(y[0], y[1]));
         }
     }
 }
 
-/* Lanes whose scores outgrew the maximum get a new one. */
-static void raise_max(struct flash *f, size_t index, const __m512 block_max[2])
+/* Probabilities of the span so far, keys begin .. end, times factor. */
+static void rescale_span(uint16_t *p, struct interval keys, __m512 factor)
 {
-    struct unit *u = &f->unit[index];
-    float *out = unit_out(f, index);
+    for (size_t s = keys.begin; s < keys.end; s += 2) {
+        const __m512i both = _mm512_loadu_si512(p + s / 2 * DEPTH);
+        const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)),
+                     odd = _mm512_castsi512_ps(
+                         _mm512_and_si512(both, _mm512_set1_epi32((int32_t)0xffff0000)));
+
+        _mm512_storeu_si512(p + s / 2 * DEPTH,
+                            narrow_pairs(_mm512_mul_ps(even, factor), _mm512_mul_ps(odd, factor)));
+    }
+}
+
+static void values_finish(struct flash *f)
+{
+    while (f->values.left)
+        value_step(f, &f->values);
+}
+
+/* Lanes whose scores outgrew the maximum get a new one; `span` are the keys whose probabilities are
+ * not yet in the output. */
+static void raise_max(struct flash *f, const struct job *j, size_t p, struct interval span,
+                      const __m512 block_max[2])
+{
+    struct unit *u = unit_of(f, j->unit);
     const __m512 slack = _mm512_set1_ps(8.0f);
 
     for (size_t h = 0; h < 2; h++) {
@@ -268,108 +352,229 @@ static void raise_max(struct flash *f, size_t index, const __m512 block_max[2])
             _mm512_cmp_ps_mask(block_max[h], _mm512_add_ps(old, slack), _CMP_GT_OQ);
         const __m512 factor = _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), grown,
                                                  exp2_rough(_mm512_sub_ps(old, block_max[h])));
+        float *out = unit_out(f, j->unit) + h * SUMS;
 
         if (!grown)
             continue;
+        values_finish(f);
         _mm512_storeu_ps(u->max + h * 16, _mm512_mask_mov_ps(old, grown, block_max[h]));
         _mm512_storeu_ps(u->sum + h * 16, _mm512_mul_ps(factor, _mm512_loadu_ps(u->sum + h * 16)));
-        for (size_t j = 0; j < f->n_strips * 16; j++) {
-            float *row = out + (j / 16 * 2 + h) * SUMS + j % 16 * 16;
+        rescale_span(f->p[p][h], span, factor);
+        for (size_t strip = 0; strip < f->n_strips; strip++, out += 2 * SUMS)
+            for (size_t i = 0; i < SUMS; i += 16)
+                _mm512_storeu_ps(out + i, _mm512_mul_ps(factor, _mm512_loadu_ps(out + i)));
+    }
+}
 
-            _mm512_storeu_ps(row, _mm512_mul_ps(factor, _mm512_loadu_ps(row)));
+/* ---- a unit ---- */
+
+static void ahead_set(struct flash *f, size_t unit)
+{
+    const size_t row = f->row0 + unit * UNIT;
+
+    f->ahead = (struct ahead){row, smaller(row + UNIT, f->row0 + f->n_rows), 0, 0};
+    if (f->ahead.row < f->ahead.end)
+        f->ahead.at = task_row_at(f->task, row);
+}
+
+INLINE void ahead_fetch(struct flash *f)
+{
+    struct ahead *a = &f->ahead;
+
+    if (a->row >= a->end)
+        return;
+    for (size_t i = 0; i < AHEAD_LINES; i++, a->col += 16) {
+        _mm_prefetch((const char *)(f->task->q + a->at + a->col), _MM_HINT_T1);
+        _mm_prefetch((const char *)(f->task->out + a->at + a->col), _MM_HINT_T1);
+    }
+    if (a->col < f->task->a->d_head)
+        return;
+    a->col = 0;
+    if (++a->row < a->end)
+        a->at = task_row_at(f->task, a->row);
+}
+
+static void unit_begin(struct flash *f, size_t unit)
+{
+    const struct attention_task *t = f->task;
+    const size_t row0 = f->row0 + unit * UNIT, n = smaller(f->n_rows - unit * UNIT, UNIT);
+    struct unit *u = unit_of(f, unit);
+    uint16_t *q = unit_q(f, unit);
+
+    convert_queries(f, q, row0, n);
+    convert_queries(f, q + f->n_depths * OPERAND, row0 + 16, n > 16 ? n - 16 : 0);
+    memset(unit_out(f, unit), 0, f->n_strips * 2 * SUMS * sizeof *f->out);
+    u->any = u->all = task_keys(t, row0);
+    for (size_t i = 0; i < UNIT; i++) {
+        const struct interval s = task_keys(t, row0 + (i < n ? i : 0));
+
+        u->begin[i] = (int32_t)s.begin;
+        u->end[i] = (int32_t)s.end;
+        u->any = (struct interval){smaller(u->any.begin, s.begin), larger(u->any.end, s.end)};
+        u->all = (struct interval){larger(u->all.begin, s.begin), smaller(u->all.end, s.end)};
+        u->max[i] = -INFINITY;
+        u->sum[i] = 0.0f;
+    }
+    ahead_set(f, unit + 1);
+}
+
+/* out / sum, back to rows of queries. An output of -0 may have lost its sign to a block that its
+ * query does not see, so + 0 makes all zeros alike. */
+static void unit_end(struct flash *f, size_t unit)
+{
+    const struct attention_task *t = f->task;
+    const size_t d = t->a->d_head, row0 = f->row0 + unit * UNIT,
+                 n = smaller(f->n_rows - unit * UNIT, UNIT);
+
+    for (size_t r = 0; r < n; r += 16) {
+        const float *out = unit_out(f, unit) + r / 16 * SUMS;
+        const __m512 sum = _mm512_loadu_ps(unit_of(f, unit)->sum + r);
+
+        for (size_t strip = 0; strip < f->n_strips; strip++) {
+            const size_t left = d - strip * 16;
+            const __mmask16 part = left < 16 ? (__mmask16)((1u << left) - 1) : (__mmask16)0xffff;
+            struct vec v[VEC];
+
+            for (size_t i = 0; i < VEC; i++)
+                v[i].v = _mm512_add_ps(
+                    _mm512_div_ps(_mm512_loadu_ps(out + strip * 2 * SUMS + i * 16), sum),
+                    _mm512_setzero_ps());
+            vec_transpose(v);
+            for (size_t i = 0; i < VEC && r + i < n; i++)
+                _mm512_mask_storeu_ps(t->out + task_row_at(t, row0 + r + i) + strip * 16, part,
+                                      v[i].v);
         }
     }
 }
 
-/* ---- a block ---- */
+/* ---- the walk over units and blocks ---- */
 
-/* Rows of the softmax that go with step i of n. */
-INLINE struct interval rows_beside(size_t i, size_t n)
+/* Blocks of the panel that unit i sees, in keys from the panel's first. */
+static struct interval unit_blocks(struct flash *f, size_t i)
 {
-    return (struct interval){i * (BLOCK / 2) / n * 2, (i + 1) * (BLOCK / 2) / n * 2};
+    const struct interval s = unit_of(f, i)->any, k = f->keys;
+    const size_t begin = larger(s.begin, k.begin), end = smaller(s.end, k.end);
+
+    if (begin >= end)
+        return (struct interval){0, 0};
+    return (struct interval){(begin - k.begin) / BLOCK * BLOCK,
+                             (end - k.begin + BLOCK - 1) / BLOCK * BLOCK};
 }
 
-/* Active unit number at: its scores to probabilities, beside the scores of the next unit and the
- * values of the one before. Scores and probabilities alternate between two buffers. */
-INLINE void softmax_beside(struct flash *f, size_t at, bool capped, bool whole)
+static struct job score_job(const struct flash *f, size_t unit, size_t keys, size_t buffer)
 {
-    const size_t n_scores = score_steps(f), n_values = value_steps(f), to = at % 2;
-    struct unit *u = &f->unit[f->active[at]];
+    return (struct job){.unit = unit,
+                        .keys = keys,
+                        .buffer = buffer,
+                        .depths = f->n_depths,
+                        .left = score_steps(f)};
+}
+
+/* The block after j's; a job without steps after the last. */
+static struct job next_block(struct flash *f, const struct job *j)
+{
+    size_t unit = j->unit, keys = j->keys + BLOCK;
+    struct interval blocks = unit_blocks(f, unit);
+
+    while (keys >= blocks.end) {
+        if (++unit == f->n_units)
+            return (struct job){.unit = unit};
+        if (f->single)
+            unit_begin(f, unit);
+        blocks = unit_blocks(f, unit);
+        keys = blocks.begin;
+    }
+    return score_job(f, unit, keys, 1 - j->buffer);
+}
+
+/* The scores of j to probabilities, beside those of the next block and the values of the span
+ * before. `p` is the buffer of this span, which begins at key span0. */
+INLINE void softmax_beside(struct flash *f, const struct job *j, struct job *next, size_t p,
+                           size_t span0, bool capped, bool whole)
+{
+    const size_t n_scores = next->left, n_values = value_steps(f, SPAN / DEPTH) / (SPAN / BLOCK),
+                 key = f->keys.begin + j->keys;
+    struct unit *u = unit_of(f, j->unit);
+    float(*score)[UNIT] = f->score[j->buffer];
     __m512 max[2] = {_mm512_set1_ps(-INFINITY), _mm512_set1_ps(-INFINITY)}, sum[2];
 
-    for (size_t i = 0; i < n_scores; i++) {
-        if (at + 1 < f->n_active)
-            score_step(f, f->active[at + 1], 1 - to, i);
-        cap_and_max(f, u, f->score[to], max, rows_beside(i, n_scores), capped, whole);
+    for (size_t s = 0, due = 0; s < BLOCK; s += SLICE) {
+        for (due += n_scores; due >= BLOCK / SLICE; due -= BLOCK / SLICE)
+            score_step(f, next);
+        ahead_fetch(f);
+        cap_and_max(f, u, score, max, s, key, capped, whole);
     }
-    raise_max(f, f->active[at], max);
+    raise_max(f, j, p, (struct interval){span0 % SPAN, j->keys % SPAN}, max);
     for (size_t h = 0; h < 2; h++)
         sum[h] = _mm512_loadu_ps(u->sum + h * 16);
-    for (size_t i = 0; i < n_values; i++) {
-        if (at > 0)
-            value_step(f, f->active[at - 1], 1 - to, i);
-        exp_and_sum(u, f->score[to], f->p[to], sum, rows_beside(i, n_values), whole);
+    for (size_t s = 0, due = 0; s < BLOCK; s += SLICE) {
+        for (due += n_values; due >= BLOCK / SLICE && f->values.left; due -= BLOCK / SLICE)
+            value_step(f, &f->values);
+        exp_and_sum(u, score, f->p[p], sum, s, key, whole);
     }
+    while (f->values.minor)
+        value_step(f, &f->values);
     for (size_t h = 0; h < 2; h++)
         _mm512_storeu_ps(u->sum + h * 16, sum[h]);
 }
 
-static void block_products(struct flash *f)
+static void softmax_block(struct flash *f, const struct job *j, struct job *next, size_t p,
+                          size_t span0)
 {
-    const size_t n = f->n_active;
+    const struct interval all = unit_of(f, j->unit)->all;
+    const size_t key = f->keys.begin + j->keys;
+    const bool whole = all.begin <= key && all.end >= key + BLOCK;
 
-    for (size_t i = 0; i < score_steps(f); i++)
-        score_step(f, f->active[0], 0, i);
-    for (size_t at = 0; at < n; at++) {
-        const bool whole = f->unit[f->active[at]].whole;
-
-        if (f->cap > 0.0f && whole)
-            softmax_beside(f, at, true, true);
-        else if (f->cap > 0.0f)
-            softmax_beside(f, at, true, false);
-        else if (whole)
-            softmax_beside(f, at, false, true);
-        else
-            softmax_beside(f, at, false, false);
-    }
-    for (size_t i = 0; i < value_steps(f); i++)
-        value_step(f, f->active[n - 1], (n - 1) % 2, i);
+    if (f->cap > 0.0f && whole)
+        softmax_beside(f, j, next, p, span0, true, true);
+    else if (f->cap > 0.0f)
+        softmax_beside(f, j, next, p, span0, true, false);
+    else if (whole)
+        softmax_beside(f, j, next, p, span0, false, true);
+    else
+        softmax_beside(f, j, next, p, span0, false, false);
 }
 
-/* Which lanes see what of the block at `first`. */
-static void block_masks(struct flash *f, size_t n_units, size_t first)
+/* The next job for values, after what is left of the last one. */
+static void values_replace(struct flash *f, struct job j)
 {
-    f->n_active = 0;
-    for (size_t i = 0; i < n_units; i++) {
-        struct unit *u = &f->unit[i];
-        bool any = false;
-
-        u->whole = true;
-        for (size_t j = 0; j < UNIT; j++) {
-            const struct interval s = seen_in_block(u->keys[j], first, BLOCK);
-
-            u->begin[j] = (int32_t)smaller(s.begin, BLOCK);
-            u->end[j] = (int32_t)s.end;
-            any |= s.begin < s.end;
-            u->whole &= s.begin == 0 && s.end == BLOCK;
-        }
-        if (any)
-            f->active[f->n_active++] = i;
-    }
+    values_finish(f);
+    if (f->values.ends_unit)
+        unit_end(f, f->values.unit);
+    f->values = j;
 }
 
-static void block_convert(struct flash *f, struct interval all, size_t first)
+/* All units against the panel. */
+static void panel_products(struct flash *f)
 {
-    const struct attention_task *t = f->task;
+    struct job j = {.keys = 0 - (size_t)BLOCK, .buffer = 1}, next;
+    size_t p = 0, span0;
 
-    for (size_t page = 0; page < BLOCK / OPS_PAGE_TOKENS; page++) {
-        const size_t key = first + page * OPS_PAGE_TOKENS;
-        const struct interval seen = seen_in_block(all, key, OPS_PAGE_TOKENS);
-        const size_t at = seen.begin < seen.end ? block_at(t->kv, t->kv_head, key) : 0;
+    if (f->single)
+        unit_begin(f, 0);
+    j.keys += unit_blocks(f, 0).begin;
+    j = next_block(f, &j);
+    span0 = j.keys;
+    for (struct job first = j; first.left;)
+        score_step(f, &first);
+    for (; j.unit < f->n_units; j = next) {
+        struct job now;
 
-        convert_keys(f, page, t->kv->k + at, seen);
-        convert_values(f, page, t->kv->v + at, seen);
+        next = now = next_block(f, &j);
+        softmax_block(f, &j, &now, p, span0);
+        if (next.unit == j.unit && next.keys / SPAN == j.keys / SPAN)
+            continue;
+        values_replace(f, (struct job){.unit = j.unit,
+                                       .keys = span0,
+                                       .buffer = p,
+                                       .depth0 = span0 % SPAN / DEPTH,
+                                       .depths = (j.keys + BLOCK - span0) / DEPTH,
+                                       .ends_unit = f->single && next.unit != j.unit});
+        f->values.left = value_steps(f, f->values.depths);
+        span0 = next.keys;
+        p = 1 - p;
     }
+    values_replace(f, (struct job){0});
 }
 
 /* ---- a task ---- */
@@ -384,64 +589,47 @@ static void task_begin(struct flash *f, const struct attention_task *t)
     f->n_strips = (a->d_head + 15) / 16;
     f->cap = a->softcap * log2_e;
     f->to_exponent = a->softcap > 0.0f ? 2.0f * log2_e * a->scale / a->softcap : log2_e * a->scale;
-    for (size_t r = 0; r < t->n_rows; r += UNIT) {
-        struct unit *u = &f->unit[r / UNIT];
-        const size_t n = smaller(t->n_rows - r, UNIT);
-        uint16_t *q = unit_q(f, r / UNIT);
-
-        convert_queries(f, q, t->row0 + r, n);
-        convert_queries(f, q + f->n_depths * OPERAND, t->row0 + r + 16, n > 16 ? n - 16 : 0);
-        memset(unit_out(f, r / UNIT), 0, f->n_strips * 2 * SUMS * sizeof *f->out);
-        for (size_t i = 0; i < UNIT; i++) {
-            u->keys[i] = i < n ? task_keys(t, t->row0 + r + i) : (struct interval){0, 0};
-            u->max[i] = -INFINITY;
-            u->sum[i] = 0.0f;
-        }
-    }
+    f->values = (struct job){0};
 }
 
-/* out / sum, back to rows of queries. An output of -0 may have lost its sign to a block that its
- * query does not see, so + 0 makes all zeros alike. */
-static void task_end(struct flash *f)
+/* Panel after panel of n_keys, for few enough rows to keep their state. */
+static void run_panels(struct flash *f, struct interval all, size_t n_keys)
 {
-    const struct attention_task *t = f->task;
-    const size_t d = t->a->d_head;
-
-    for (size_t r = 0; r < t->n_rows; r += 16) {
-        const float *out = unit_out(f, r / UNIT) + r % UNIT / 16 * SUMS;
-        const __m512 sum = _mm512_loadu_ps(f->unit[r / UNIT].sum + r % UNIT);
-
-        for (size_t strip = 0; strip < f->n_strips; strip++) {
-            const size_t left = d - strip * 16;
-            const __mmask16 part = left < 16 ? (__mmask16)((1u << left) - 1) : (__mmask16)0xffff;
-            struct vec v[VEC];
-
-            for (size_t i = 0; i < VEC; i++)
-                v[i].v = _mm512_add_ps(
-                    _mm512_div_ps(_mm512_loadu_ps(out + strip * 2 * SUMS + i * 16), sum),
-                    _mm512_setzero_ps());
-            vec_transpose(v);
-            for (size_t i = 0; i < VEC && r + i < t->n_rows; i++)
-                _mm512_mask_storeu_ps(t->out + task_row_at(t, t->row0 + r + i) + strip * 16, part,
-                                      v[i].v);
-        }
+    for (size_t i = 0; i < f->n_units; i++)
+        unit_begin(f, i);
+    for (size_t key = all.begin / SPAN * SPAN; key < all.end; key += n_keys) {
+        f->keys = (struct interval){key, smaller(key + n_keys, all.end)};
+        convert_panel(f, all);
+        panel_products(f);
     }
+    for (size_t i = 0; i < f->n_units; i++)
+        unit_end(f, i);
 }
 
 static void task_run(const struct attention_task *t)
 {
     struct flash *f = t->scratch;
     const struct interval all = task_all_keys(t, t->row0, t->n_rows);
+    size_t n_keys;
 
     task_begin(f, t);
-    for (size_t first = all.begin / BLOCK * BLOCK; first < all.end; first += BLOCK) {
-        block_masks(f, (t->n_rows + UNIT - 1) / UNIT, first);
-        if (f->n_active == 0)
-            continue;
-        block_convert(f, all, first);
-        block_products(f);
+    n_keys = PANEL / (f->n_depths * DEPTH + f->n_strips * 16) / SPAN * SPAN;
+    f->k = f->panel;
+    f->v = f->panel + n_keys * f->n_depths * DEPTH;
+    f->keys = (struct interval){all.begin / SPAN * SPAN, all.end};
+    f->single = f->keys.end - f->keys.begin <= n_keys;
+    f->n_slots = f->single ? FEW_UNITS : MAX_UNITS;
+    for (size_t r = 0; r < t->n_rows; r += f->n_rows) {
+        f->row0 = t->row0 + r;
+        f->n_rows = f->single ? t->n_rows : smaller(t->n_rows - r, MAX_UNITS * UNIT);
+        f->n_units = (f->n_rows + UNIT - 1) / UNIT;
+        if (f->single) {
+            convert_panel(f, all);
+            panel_products(f);
+        } else {
+            run_panels(f, all, n_keys);
+        }
     }
-    task_end(f);
 }
 
 #endif
