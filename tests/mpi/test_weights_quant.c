@@ -202,6 +202,44 @@ static void slices_are_those_of_the_whole(void **state)
         }
 }
 
+/* A tensor of several pieces, whose columns are cut; on three ranks one of them may have none. */
+static void pieces_are_those_of_the_whole(void **state)
+{
+    static const char from[] = "\"vocab_size\": 1728", to[] = "\"vocab_size\": 9001";
+    struct comm *world = *state;
+    struct checkpoint k;
+    char *config, *at, model[CHECKPOINT_ROOM];
+    size_t n;
+
+    checkpoint_make(&k);
+    config = file_read(CHECKPOINT_MICRO "/config.json", &n);
+    at = strstr(config, from);
+    ASSERT_ALL(world, at && sizeof from == sizeof to);
+    memcpy(at, to, sizeof to - 1);
+    checkpoint_write(&k, "config.json", config, n);
+    snprintf(model, sizeof model, "synthetic:%s/config.json?seed=5&dtype=f16", k.dir);
+    for (int form = WEIGHTS_INT8; form <= WEIGHTS_INT4; form++) {
+        struct part *p;
+        struct job j;
+
+        job_open(&j, world, model);
+        p = part_of(&j, WEIGHTS_EMBEDDING);
+        split(p, true, comm_rank(world), comm_size(world));
+        if (comm_size(world) == 3 && comm_rank(world) == 0) { /* the first two share otherwise */
+            p->rect.n_cols = 0;
+        } else if (comm_size(world) == 3 && comm_rank(world) == 1) {
+            p->rect.n_cols += p->rect.col0;
+            p->rect.col0 = 0;
+        }
+        ASSERT_ALL(world, p->rect.n_rows == 9001 && p->rect.n_rows > 2 * WEIGHTS_PIECE_ROWS);
+        ASSERT_ALL(world, job_load(&j, (enum weights_form)form, 32) == OK);
+        ASSERT_ALL(world, slices_are(&j, form == WEIGHTS_INT8 ? DTYPE_Q8 : DTYPE_Q4));
+        job_close(&j);
+    }
+    free(config);
+    checkpoint_remove(&k);
+}
+
 static void bf16_is_made_of_f32(void **state)
 {
     struct comm *world = *state;
@@ -377,6 +415,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slices_are_those_of_the_whole),
+        cmocka_unit_test(pieces_are_those_of_the_whole),
         cmocka_unit_test(bf16_is_made_of_f32),
         cmocka_unit_test(as_stored_changes_nothing),
         cmocka_unit_test(sizes_are_those_of_the_form),
