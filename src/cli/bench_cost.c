@@ -5,8 +5,7 @@ double bench_vision_flops(const struct vision_config *c)
 {
     const double n = c->n_patches, d = c->d_model, ff = c->d_ff, p = c->patch_px;
 
-    return 2 * n * 3 * p * p * d +
-           c->n_layers * (2 * n * (4 * d * d + 2 * d * ff) + 4 * n * n * d);
+    return 2 * n * 3 * p * p * d + c->n_layers * (2 * n * (4 * d * d + 2 * d * ff) + 4 * n * n * d);
 }
 
 double bench_projector_flops(const struct model_config *c)
@@ -26,8 +25,7 @@ double bench_prefill_flops(const struct text_config *c, size_t n_tok)
 {
     const double p = (double)n_tok, q = (double)c->n_heads * c->d_head;
 
-    return 2 * p * layer_params(c) + 4 * p * p * q * c->n_layers +
-           2.0 * c->d_model * c->n_vocab;
+    return 2 * p * layer_params(c) + 4 * p * p * q * c->n_layers + 2.0 * c->d_model * c->n_vocab;
 }
 
 double bench_step_bytes(const struct model_config *c, double matrix_bytes, double kv_bytes,

@@ -34,10 +34,8 @@ static void take(const struct bench_subject *s, struct ops_ledger *prefill,
 
 int bench_round_run(const struct bench_subject *s, struct bench_round *out)
 {
-    const struct generate_params g = {.max_new_tokens = s->n_new,
-                                      .n_beams = 1,
-                                      .length_penalty = 1,
-                                      .sampler = {.top_p = 1}};
+    const struct generate_params g = {
+        .max_new_tokens = s->n_new, .n_beams = 1, .length_penalty = 1, .sampler = {.top_p = 1}};
     struct answer a = {.tokens = s->tokens};
     struct bench_round r = {0};
     int64_t us[3], start;

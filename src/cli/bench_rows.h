@@ -27,7 +27,7 @@ struct bench_row {
     double share;              /* of it; 0: none */
     double read_gb_s, gflop_s; /* medians of the probes; 0: none */
     double read_spread, flops_spread;
-    double flops, bytes; /* what the work needs at least */
+    double flops, bytes;                 /* what the work needs at least */
     const struct bench_account *account; /* NULL: none */
 };
 

@@ -168,8 +168,7 @@ static int print_row(const struct bench *b, const struct bench_row *row)
 {
     const enum bench_form form = (enum bench_form)b->options->bench_output;
 
-    return comm_agree(b->comm,
-                      comm_rank(b->comm) == 0 ? bench_rows_print(stdout, form, row) : OK);
+    return comm_agree(b->comm, comm_rank(b->comm) == 0 ? bench_rows_print(stdout, form, row) : OK);
 }
 
 /* Loading: everything from the index in memory to weights in place. At least once. */
@@ -251,8 +250,8 @@ static int run_rounds(struct bench *b, size_t *n_rounds)
 static int run_passes(struct bench *b)
 {
     static const unsigned phase_of[BENCH_N_FIGURES] = {
-        [BENCH_FIGURE_VISION] = BENCH_VISION,        [BENCH_FIGURE_PREFILL_TEXT] = BENCH_PREFILL,
-        [BENCH_FIGURE_PREFILL] = BENCH_PREFILL,      [BENCH_FIGURE_DECODE] = BENCH_DECODE,
+        [BENCH_FIGURE_VISION] = BENCH_VISION,   [BENCH_FIGURE_PREFILL_TEXT] = BENCH_PREFILL,
+        [BENCH_FIGURE_PREFILL] = BENCH_PREFILL, [BENCH_FIGURE_DECODE] = BENCH_DECODE,
         [BENCH_FIGURE_E2E] = BENCH_E2E,
     };
     size_t n_rounds;

@@ -15,7 +15,7 @@
 struct timed {
     struct device base; /* first member: timed_of() casts back */
     struct ops table;
-    struct device *inner; /* borrowed */
+    struct device *inner;        /* borrowed */
     struct ops_ledger ledger[2]; /* by enum ops_phase */
     enum ops_phase at;
     int64_t last_us;
@@ -99,8 +99,7 @@ static int timed_download(struct device *d, void *dst, const void *src, size_t n
 {
     struct timed *t = enter(d);
 
-    return leave_crossing(t, OPS_FAMILY_COPY,
-                          t->inner->ops->download(t->inner, dst, src, n_bytes));
+    return leave_crossing(t, OPS_FAMILY_COPY, t->inner->ops->download(t->inner, dst, src, n_bytes));
 }
 
 static int timed_copy(struct device *d, void *dst, const void *src, size_t n_bytes)
@@ -134,8 +133,7 @@ static int timed_rmsnorm(struct device *d, float *y, const float *x, const struc
 {
     struct timed *t = enter(d);
 
-    return leave(t, OPS_FAMILY_NORM,
-                 t->inner->ops->rmsnorm(t->inner, y, x, w, eps, n_tok, n_cols));
+    return leave(t, OPS_FAMILY_NORM, t->inner->ops->rmsnorm(t->inner, y, x, w, eps, n_tok, n_cols));
 }
 
 static int timed_postnorm_add_norm(struct device *d, float *x, const float *f,
@@ -157,8 +155,7 @@ static int timed_linear(struct device *d, float *y, const float *x, const struct
 {
     struct timed *t = enter(d);
 
-    return leave(t, OPS_FAMILY_LINEAR,
-                 t->inner->ops->linear(t->inner, y, x, w, bias, act, n_tok));
+    return leave(t, OPS_FAMILY_LINEAR, t->inner->ops->linear(t->inner, y, x, w, bias, act, n_tok));
 }
 
 static int timed_linear_geglu(struct device *d, float *y, const float *x,

@@ -42,10 +42,10 @@ struct known {
 static void test_prefill(void **state)
 {
     static const struct known known[] = {
-        {"3b-224", 272, 1.118, 1.338},      {"3b-448", 1040, 4.442, 5.421},
-        {"3b-896", 4112, 20.250, 25.732},   {"10b-224", 272, 4.581, 4.802},
-        {"10b-448", 1040, 18.059, 19.041},  {"10b-896", 4112, 80.090, 85.585},
-        {"28b-224", 272, 14.227, 14.449},   {"28b-448", 1040, 54.995, 55.979},
+        {"3b-224", 272, 1.118, 1.338},       {"3b-448", 1040, 4.442, 5.421},
+        {"3b-896", 4112, 20.250, 25.732},    {"10b-224", 272, 4.581, 4.802},
+        {"10b-448", 1040, 18.059, 19.041},   {"10b-896", 4112, 80.090, 85.585},
+        {"28b-224", 272, 14.227, 14.449},    {"28b-448", 1040, 54.995, 55.979},
         {"28b-896", 4112, 226.953, 232.457},
     };
 
@@ -53,8 +53,7 @@ static void test_prefill(void **state)
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         const struct model_config c = preset(known[i].name);
         const double text = bench_prefill_flops(&c.text, known[i].n_tok) / 1e12;
-        const double vision =
-            (bench_vision_flops(&c.vision) + bench_projector_flops(&c)) / 1e12;
+        const double vision = (bench_vision_flops(&c.vision) + bench_projector_flops(&c)) / 1e12;
 
         if (fabs(text - known[i].prefill) > 0.00051 ||
             fabs(text + vision - known[i].with_vision) > 0.00051)

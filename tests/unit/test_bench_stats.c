@@ -71,8 +71,10 @@ static int parse(struct bench_axes *a, char *args[], int n, struct options *o)
 
 static void test_lists_multiply(void **state)
 {
-    char *args[] = {"-m", "synthetic:3b-224,synthetic:3b-448?layers=2", "-t", "1,2,0",
-                    "-w", "int4,auto", "--phases", "vision,e2e"};
+    char *args[] = {"-m",       "synthetic:3b-224,synthetic:3b-448?layers=2",
+                    "-t",       "1,2,0",
+                    "-w",       "int4,auto",
+                    "--phases", "vision,e2e"};
     struct bench_axes a;
     struct options o;
 

@@ -22,7 +22,7 @@ float probe_spin_amx(size_t n_steps)
         shapes.n_rows[i] = 16;
     }
     for (int i = 0; i < 16 * 16; i++)
-        input[i] = 0x3a803a80; /* pairs of 2^-10 */
+        input[i] = 0x3a803a80;                                    /* pairs of 2^-10 */
     __asm__ volatile("" : : "r"(&shapes), "r"(input) : "memory"); /* both are read below */
     _tile_loadconfig(&shapes);
     _tile_zero(0);
