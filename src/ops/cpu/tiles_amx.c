@@ -5,8 +5,8 @@
  * out as [16 rows][16 tokens]. Two by two of them, a panel of 32 rows by a group of 32 tokens, keep
  * their sums in four tiles and need four loads for four products.
  *
- * The first cache holds a block of a panel (up to A_STEPS steps, copied so that its rows lie
- * together); the second holds the inputs of a stretch of K (L2_BYTES), which stream past every
+ * The first cache holds a block of a panel (up to A_STEPS steps: as it lies in memory where its rows
+ * fall on different lines of the cache, else copied together); the second holds the inputs of a stretch of K (L2_BYTES), which stream past every
  * panel of the thread. Between blocks the sums rest in memory as f32, which changes no bit.
  * Chunks of a row-parallel product go to the integers while the next chunk is multiplied. */
 #include "tiles_amx.h"
@@ -46,13 +46,20 @@ static void tiles_begin(void)
     _tile_loadconfig(&c);
 }
 
-static inline __attribute__((always_inline)) void multiply_step(const char *w, const char *x0,
+/* Where a block's weights are: the first row of each half of the panel, at the first step. */
+struct weights {
+    const char *half[2];
+    size_t row_bytes, step_bytes;
+};
+
+static inline __attribute__((always_inline)) void multiply_step(const struct weights *w,
+                                                                size_t step, const char *x0,
                                                                 const char *x1)
 {
-    _tile_loadd(4, w, STEP_BYTES);
-    _tile_stream_loadd(6, x0, STEP_BYTES);
-    _tile_stream_loadd(7, x1, STEP_BYTES);
-    _tile_loadd(5, w + TILE_BYTES, STEP_BYTES);
+    _tile_loadd(4, w->half[0] + step * w->step_bytes, w->row_bytes);
+    _tile_stream_loadd(6, x0 + step * TILE_BYTES, STEP_BYTES);
+    _tile_stream_loadd(7, x1 + step * TILE_BYTES, STEP_BYTES);
+    _tile_loadd(5, w->half[1] + step * w->step_bytes, w->row_bytes);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
     _tile_dpbf16ps(2, 5, 6);
@@ -99,20 +106,26 @@ static inline void fetch_ahead(const struct ahead *f, size_t step)
 }
 
 struct visit {
-    const char *w, *x0, *x1;
+    struct weights w;
+    const char *x0, *x1;
     size_t step, n_steps;
     size_t n_cols;
     struct ahead ahead;
 };
 
-static void visit_plain(float *sum, const struct visit *v)
+/* The two kinds of visits are kept apart from their caller: inlined there, the loops lose a fifth to
+ * addresses that no longer fit the registers. */
+static __attribute__((noinline)) void visit_plain(float *sum, const struct visit *v)
 {
+    const struct weights w = v->w;
+    const char *const x0 = v->x0, *const x1 = v->x1;
+
     if (v->step == 0)
         clear_sums();
     else
         load_sums(sum);
     for (size_t s = 0; s < v->n_steps; s++) {
-        multiply_step(v->w + s * 2 * TILE_BYTES, v->x0 + s * TILE_BYTES, v->x1 + s * TILE_BYTES);
+        multiply_step(&w, s, x0, x1);
         fetch_ahead(&v->ahead, s);
     }
     store_sums(sum);
@@ -146,28 +159,33 @@ static inline void convert_lines(struct convert *c, size_t n)
 }
 
 /* Whole chunks of at most `per_chunk` steps. */
-static void visit_fixed(int64_t *sum, float stage[2][TILES_SUMS], struct convert *c,
-                        const struct visit *v, size_t per_chunk)
+static __attribute__((noinline)) void visit_fixed(int64_t *sum, float stage[2][TILES_SUMS],
+                                                  struct convert *waiting, const struct visit *v,
+                                                  size_t per_chunk)
 {
+    const struct weights w = v->w;
+    const char *const x0 = v->x0, *const x1 = v->x1;
+    struct convert c = *waiting;
+
     for (size_t begin = 0; begin < v->n_steps; begin += per_chunk) {
         const size_t left = v->n_steps - begin, n = left < per_chunk ? left : per_chunk;
         const size_t lines = (LINES + n - 1) / n;
 
         clear_sums();
         for (size_t s = begin; s < begin + n; s++) {
-            multiply_step(v->w + s * 2 * TILE_BYTES, v->x0 + s * TILE_BYTES,
-                          v->x1 + s * TILE_BYTES);
-            convert_lines(c, lines);
+            multiply_step(&w, s, x0, x1);
+            convert_lines(&c, lines);
             fetch_ahead(&v->ahead, s);
         }
-        store_sums(stage[c->free]);
-        c->stage = stage[c->free];
-        c->sum = sum;
-        c->n_cols = v->n_cols;
-        c->first = v->step + begin == 0;
-        c->next = 0;
-        c->free = !c->free;
+        store_sums(stage[c.free]);
+        c.stage = stage[c.free];
+        c.sum = sum;
+        c.n_cols = v->n_cols;
+        c.first = v->step + begin == 0;
+        c.next = 0;
+        c.free = !c.free;
     }
+    *waiting = c;
 }
 
 /* ---- a thread's share ---- */
@@ -195,6 +213,32 @@ static size_t sum_elems(const struct share *h, size_t panel)
     return panel * h->n_groups * TILES_SUMS;
 }
 
+/* Whether blocks can stay where they are: whole panels of whole steps, and rows that start on
+ * different lines of the first cache (64 lines of 64 bytes a way; 32 rows of A_STEPS lines share
+ * them evenly unless rows are an even multiple of 2 KiB apart). */
+static bool in_place(const struct mm *m, const struct tiles_panel *p)
+{
+    const size_t row_bytes = m->n_k * sizeof(uint16_t), cols = m->w_up ? 16 : TILES_ROWS;
+
+    return p->n_cols == cols && m->n_k % STEP_ELEMS == 0 && m->chunk % STEP_ELEMS == 0 &&
+           (uintptr_t)p->row[0] % STEP_BYTES == 0 && (uintptr_t)p->row[16] % STEP_BYTES == 0 &&
+           row_bytes % 2048 != 0;
+}
+
+static struct weights block_weights(const struct share *h, const struct tiles_panel *p, size_t step,
+                                    size_t n)
+{
+    const char *const copy = (const char *)h->s->weight;
+    size_t unused;
+    const size_t at = tiles_step_at(h->m, step, &unused) * sizeof(uint16_t);
+
+    if (in_place(h->m, p))
+        return (struct weights){
+            {p->row[0] + at, p->row[16] + at}, h->m->n_k * sizeof(uint16_t), STEP_BYTES};
+    tiles_pack_weights(h->s->weight, h->m, p, step, n);
+    return (struct weights){{copy, copy + TILE_BYTES}, STEP_BYTES, 2 * TILE_BYTES};
+}
+
 /* A block of steps of the range's panel number `panel`, against all tokens. */
 struct place {
     const struct tiles_panel *panel;
@@ -207,7 +251,7 @@ static void multiply_block(struct share *h, size_t panel, struct place now, size
     const size_t slice = (TILES_ROWS + h->n_groups - 1) / h->n_groups;
     size_t unused;
     struct visit v = {
-        .w = (const char *)h->s->weight,
+        .w = block_weights(h, now.panel, now.step, n),
         .step = now.step,
         .n_steps = n,
         .n_cols = now.panel->n_cols,
@@ -241,7 +285,6 @@ static void multiply_stretch(struct share *h, size_t begin, size_t end, size_t f
         tiles_panel_of(next, m, p + 1 < end ? p + 1 : p);
         for (size_t step = from; step < to; step += n) {
             n = block_steps(m, step);
-            tiles_pack_weights(h->s->weight, m, now, step, n);
             multiply_block(h, p - begin, (struct place){now, step}, n,
                            step + n < to ? (struct place){now, step + n}
                                          : (struct place){next, from});
