@@ -53,10 +53,16 @@ static const char *const table_name[] = {
     [OPS_ISA_AMX] = "cpu-amx",
 };
 
+/* AMX also needs the kernel's leave, which a container may withhold; asking twice does no harm. */
+static bool usable(enum ops_isa isa)
+{
+    return isa_available(isa) && (isa != OPS_ISA_AMX || isa_permit_amx());
+}
+
 enum ops_isa ops_cpu_best_isa(void)
 {
     for (enum ops_isa isa = OPS_ISA_AMX; isa > OPS_ISA_AUTO; isa--)
-        if (isa_available(isa))
+        if (usable(isa))
             return isa;
     return OPS_ISA_AUTO;
 }
@@ -70,7 +76,7 @@ int ops_open_cpu(struct device **out, const struct ops_cpu_params *p)
     ASSERT(p->n_threads >= 0);
     if (isa == OPS_ISA_AUTO)
         return FAIL(ERR_UNSUPPORTED, "this CPU lacks AVX2, FMA or F16C");
-    if (!isa_available(isa) || (isa == OPS_ISA_AMX && !isa_permit_amx()))
+    if (!usable(isa))
         return FAIL(ERR_UNSUPPORTED, "this CPU or kernel does not offer what %s needs",
                     table_name[isa]);
     c = calloc(1, sizeof *c);
