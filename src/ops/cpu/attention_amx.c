@@ -26,15 +26,16 @@ static void tiles_are_whole(void)
     _tile_loadconfig(&s);
 }
 
-/* Two tiles of sums by two: rows of a0 and a1, queries of b0 and b1. */
+/* Two tiles of sums by two: rows of a0 and a1, queries of b0 and b1. Keys and values pass by once per
+ * unit and would only push its queries and probabilities out of the first cache. */
 INLINE void multiply(const uint16_t *a0, const uint16_t *a1, const uint16_t *b0, const uint16_t *b1)
 {
-    _tile_loadd(4, a0, 64);
+    _tile_stream_loadd(4, a0, 64);
     _tile_loadd(6, b0, 64);
     _tile_dpbf16ps(0, 4, 6);
     _tile_loadd(7, b1, 64);
     _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, a1, 64);
+    _tile_stream_loadd(5, a1, 64);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
 }
@@ -87,7 +88,7 @@ INLINE size_t value_steps(const struct flash *f, size_t depths)
 
 INLINE void value_step_single(const uint16_t *v, const uint16_t *p0, const uint16_t *p1)
 {
-    _tile_loadd(4, v, 64);
+    _tile_stream_loadd(4, v, 64);
     _tile_loadd(6, p0, 64);
     _tile_dpbf16ps(0, 4, 6);
     _tile_loadd(7, p1, 64);
