@@ -15,6 +15,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 DATA = os.path.join(ROOT, "tests", "data", "oracle")
 BUILD = os.environ.get("PALIGRID_BUILD", os.path.join(ROOT, "build", "release"))
 WORK = os.path.join(BUILD, "golden")
+# Tests start more threads than there are cores; waiting ones must give way.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 HEADS = {"micro": 4, "gqa2": 4, "gqa4": 8, "caps": 4, "mha": 6, "tp": 8, "hot": 4}
 BF16 = ("micro", "gqa4", "tp")
 
