@@ -132,8 +132,8 @@ static void test_bad_command_lines(void **state)
 static void test_values_by_every_spelling(void **state)
 {
     static const char *const lines[] = {
-        "run|--model|M|--max-new-tokens|7|--prompt|one|--prompt|two|--top-k|3|--temperature|0.5|a."
-        "png|b.png",
+        ("run|--model|M|--max-new-tokens|7|--prompt|one|--prompt|two|--top-k|3|--temperature|0.5|"
+         "a.png|b.png"),
         "run|a.png|-m|M|-n|7|-p|one|-p|two|--image|b.png|--top_k=3|--temperature=0.5",
         "run|-mM|-n7|-pone|--prompt=two|--top-k=3|--temperature|0.5|--image=a.png|b.png",
         "run|-m|M|--max_new_tokens=7|-p|one|-p|two|--top-k|3|--temperature|5e-1|--|a.png|b.png",
