@@ -82,6 +82,10 @@ int cpu_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max
 double cpu_probe_read(struct device *d, const void *bytes, size_t n_bytes);
 double cpu_probe_flops(struct device *d);
 
+/* pages.c */
+void pages_wish_huge(void *p, size_t n_bytes);
+int cpu_alloc(struct device *d, size_t n_bytes, void **out);
+
 /* isa.c */
 bool isa_available(enum ops_isa isa);
 /* Asks the kernel to let this process use AMX tiles; false when it refuses. */

@@ -11,7 +11,6 @@
 #include "linear_impl.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "../ref/ref_impl.h"
 #include "sizes.h"
@@ -19,17 +18,15 @@
 
 /* ---- scratch ---- */
 
-enum { MIN_TOK = 64, MAX_TOK = 1024, HUGE_BYTES = 2 << 20 };
+enum { MIN_TOK = 64, MAX_TOK = 512, ALIGN_BYTES = 2 << 20 };
 
-/* In pages of 2 MiB where the system has them: inputs that stream from the second cache lose half
- * their speed when the prefetcher stops at every 4 KiB. */
 static void *huge_alloc(size_t n_bytes)
 {
-    const size_t size = size_align(n_bytes, HUGE_BYTES);
-    void *p = aligned_alloc(HUGE_BYTES, size);
+    const size_t size = size_align(n_bytes, ALIGN_BYTES);
+    void *p = aligned_alloc(ALIGN_BYTES, size);
 
     if (p)
-        (void)madvise(p, size, MADV_HUGEPAGE); /* a wish: small pages work too */
+        pages_wish_huge(p, size);
     return p;
 }
 

@@ -15,7 +15,7 @@
 
 #include "vec_avx512.h"
 
-enum { L2_BYTES = 1 << 20, SUM_BYTES = 384 * 1024, LINES = TILES_SUMS / VEC };
+enum { L2_BYTES = 1 << 20, SUM_BYTES = 256 * 1024, LINES = TILES_SUMS / VEC };
 
 struct tiles_scratch {
     uint16_t weight[A_STEPS * TILES_ROWS * STEP_ELEMS];
@@ -190,12 +190,14 @@ static __attribute__((noinline)) void visit_fixed(int64_t *sum, float stage[2][T
 
 /* ---- a thread's share ---- */
 
-/* Steps of the block that starts at `step`: whole chunks if they fit, else part of one chunk. */
+/* Steps of the block that starts at `step`: whole chunks if they are short, else an even part of
+ * one. The last chunk may be shorter. */
 static size_t block_steps(const struct mm *m, size_t step)
 {
     const size_t per_chunk = tiles_chunk_steps(m), left = tiles_n_steps(m) - step;
-    const size_t n = per_chunk >= A_STEPS / 2 ? A_STEPS : A_STEPS / 2 / per_chunk * per_chunk;
-    const size_t want = m->acc && per_chunk >= A_STEPS / 2 ? per_chunk : n;
+    const size_t n_parts = (per_chunk + A_STEPS - 1) / A_STEPS;
+    const size_t want = per_chunk < A_STEPS / 2 ? A_STEPS / 2 / per_chunk * per_chunk
+                                                : (per_chunk + n_parts - 1) / n_parts;
 
     return want < left ? want : left;
 }
