@@ -28,7 +28,7 @@ struct tile {
     float score[OPS_PAGE_TOKENS][TILE];
     float max[TILE], sum[TILE], factor[TILE];
     int32_t begin[TILE], end[TILE]; /* keys of this block */
-    struct interval keys[TILE];     /* of all; empty for lanes without a query */
+    struct interval keys[TILE];     /* of all blocks */
 };
 _Static_assert(sizeof(struct tile) <= ATTENTION_SCRATCH, "a tile fits a thread's scratch");
 
@@ -120,20 +120,58 @@ static void tile_values(struct tile *t, const float *v, struct interval seen, si
     }
 }
 
+/* Lanes without a query repeat the first, which costs nothing and is dropped. */
 static void tile_load(struct tile *t, const struct attention_task *task, size_t row0, size_t n)
 {
     const size_t d = task->a->d_head;
+    const struct vec scale = vec_all(task->a->scale);
 
+    for (size_t lane = 0; lane < TILE; lane += VEC)
+        for (size_t j = 0; j < d; j += VEC) {
+            struct vec v[VEC];
+
+            for (size_t i = 0; i < VEC; i++) {
+                const size_t row = row0 + (lane + i < n ? lane + i : 0);
+                const float *q = task->q + task_row_at(task, row) + j;
+
+                v[i] = d - j < VEC ? vec_load_part(q, d - j) : vec_load(q);
+                v[i] = vec_mul_add(v[i], scale, vec_zero());
+            }
+            vec_transpose(v);
+            for (size_t i = 0; i < VEC; i++)
+                vec_store(t->q[j + i] + lane, v[i]);
+        }
     for (size_t i = 0; i < TILE; i++) {
-        const float *q = task->q + task_row_at(task, row0 + (i < n ? i : 0));
-
-        for (size_t j = 0; j < d; j++)
-            t->q[j][i] = i < n ? q[j] * task->a->scale : 0.0f;
-        t->keys[i] = i < n ? task_keys(task, row0 + i) : (struct interval){0, 0};
+        t->keys[i] = task_keys(task, row0 + (i < n ? i : 0));
         t->max[i] = -INFINITY;
         t->sum[i] = 0.0f;
     }
     memset(t->out, 0, sizeof *t->out * smaller(d + STEP, OPS_MAX_D_HEAD));
+}
+
+/* out / sum, back to rows of queries. An output of -0 may have lost its sign to a block that its
+ * query does not see, so + 0 makes all zeros alike. */
+static void tile_store(struct tile *t, const struct attention_task *task, size_t row0, size_t n)
+{
+    const size_t d = task->a->d_head;
+
+    for (size_t lane = 0; lane < n; lane += VEC)
+        for (size_t j = 0; j < d; j += VEC) {
+            const size_t width = smaller(d - j, VEC);
+            struct vec v[VEC];
+
+            for (size_t i = 0; i < VEC; i++)
+                v[i] = vec_load(t->out[j + i] + lane);
+            vec_transpose(v);
+            for (size_t i = 0; i < VEC && lane + i < n; i++) {
+                float *out = task->out + task_row_at(task, row0 + lane + i) + j;
+                float row[VEC];
+
+                vec_store(row, v[i]);
+                for (size_t k = 0; k < width; k++)
+                    out[k] = row[k] / t->sum[lane + i] + 0.0f;
+            }
+        }
 }
 
 /* The union of what the lanes see in a block. */
@@ -169,12 +207,7 @@ static void tile_run(struct tile *t, const struct attention_task *task, size_t r
         tile_softmax(t, seen, task->a->softcap);
         tile_values(t, task->kv->v + at, seen, d);
     }
-    for (size_t i = 0; i < n; i++) {
-        float *out = task->out + task_row_at(task, row0 + i);
-
-        for (size_t j = 0; j < d; j++)
-            out[j] = t->out[j][i] / t->sum[i] + 0.0f; /* -0 depends on neighbours: see above */
-    }
+    tile_store(t, task, row0, n);
 }
 
 static void prefill(const struct attention_task *task)
