@@ -2,8 +2,9 @@
  * tokens of the call.
  *
  * Every (token, row) has one vector of sums along K, added up at the end of a chunk; tokens go
- * eight, four, two and one at a time over rows that are then in the cache. What limits it is
- * memory, so rows are fetched AHEAD bytes before their use.
+ * MAX_T (as many as the registers hold) or fewer at a time over rows that are then in the cache.
+ * What limits it is memory, so rows are fetched AHEAD bytes before their use, and near their ends
+ * the beginnings of the rows that come next.
  *
  * Included by rows_*.c after a vec_*.h and a units_*.h, as panel.h. */
 #ifndef ROWS_H
@@ -14,12 +15,13 @@
 #include "../ref/lanes.h"
 #include "linear_impl.h"
 
-enum { NROW = 4, MAX_T = 8, AHEAD = 1024 };
+enum { NROW = 4, MAX_T = VEC == 16 ? 4 : 2, AHEAD = 1024 };
 
 struct rows {
     const char
         *row[NROW]; /* of a pair: two gate rows, two up rows; beyond n_cols the last repeats */
     size_t col, n_cols;
+    size_t row_bytes, jump_bytes; /* from the end of a row to its successor in the next group */
 };
 
 static inline size_t rows_cols(const struct mm *m)
@@ -33,6 +35,8 @@ static void rows_of(struct rows *p, const struct mm *m, size_t index)
 
     p->col = index * width;
     p->n_cols = m->n_out - p->col < width ? m->n_out - p->col : width;
+    p->row_bytes = m->n_k * (m->w->dtype == DTYPE_F32 ? 4 : 2);
+    p->jump_bytes = (width - 1) * p->row_bytes;
     for (size_t i = 0; i < width; i++) {
         const size_t row = p->col + (i < p->n_cols ? i : p->n_cols - 1);
 
@@ -57,10 +61,12 @@ static inline __attribute__((always_inline)) void rows_dots(float out[][NROW], c
         for (size_t r = 0; r < NROW; r++)
             sum[t][r] = vec_zero();
     for (size_t i = 0; i < whole; i += STEP) {
+        const size_t at = (k + i) * size + AHEAD,
+                     ahead = at < p->row_bytes ? at : at + p->jump_bytes;
         struct vec w[NROW];
 
         for (size_t r = 0; r < NROW; r++) {
-            __builtin_prefetch(p->row[r] + (k + i) * size + AHEAD);
+            __builtin_prefetch(p->row[r] + ahead);
             w[r] = unit_load(p->row[r], type, k + i, STEP);
         }
         for (size_t t = 0; t < n_t; t++) {
@@ -89,19 +95,12 @@ static inline __attribute__((always_inline)) void rows_dots_as(float out[][NROW]
                                                                size_t stride, size_t k, size_t n,
                                                                size_t n_t)
 {
-    switch (n_t) {
-    case 8:
-        rows_dots(out, p, type, x, stride, k, n, 8);
-        break;
-    case 4:
-        rows_dots(out, p, type, x, stride, k, n, 4);
-        break;
-    case 2:
+    if (MAX_T == 4 && n_t == 4)
+        rows_dots(out, p, type, x, stride, k, n, MAX_T);
+    else if (n_t == 2)
         rows_dots(out, p, type, x, stride, k, n, 2);
-        break;
-    default:
+    else
         rows_dots(out, p, type, x, stride, k, n, 1);
-    }
 }
 
 /* Chunk c of n_t tokens from t on. */
