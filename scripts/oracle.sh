@@ -56,7 +56,7 @@ for c in $configs; do
             options=(--window hf --force "$made/$c.f32.h5")
             [ "$mode" = f32 ] && options=(--window hf --embed-scale f32)
             launch/local.sh -n "$n" -- "$program" dump --model "$made/ckpt/$c" --cases "$out/$c.cases.json" \
-                --images "$made/images" --out "$out/$c.$mode.np$n.h5" "${options[@]}"
+                --images "$made/images" --out "$out/$c.$mode.np$n.h5" --log-level warn "${options[@]}"
         done
         verdict "$c f32 on $n rank(s)" python scripts/oracle/compare.py "$made/$c.f32.h5" "$out/$c.f32.np$n.h5" --quiet
         verdict "$c bf16 on $n rank(s)" python scripts/oracle/compare.py "$made/$c.f32.h5" "$out/$c.bf16.np$n.h5" \
