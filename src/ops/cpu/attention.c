@@ -39,12 +39,13 @@ int attention_open(struct cpu *c)
 {
     const size_t threads_bytes = (size_t)c->n_threads * ATTENTION_SCRATCH;
 
-    /* not zeroed: pages that no call needs stay untouched */
+    /* not zeroed: what no call needs stays untouched */
     c->attention_threads = aligned_alloc(4096, threads_bytes);
     c->attention = malloc(sizeof *c->attention);
     if (!c->attention_threads || !c->attention)
         return FAIL(ERR_NOMEM, "%zu bytes of scratch for attention",
                     threads_bytes + sizeof *c->attention);
+    pages_wish_huge(c->attention_threads, threads_bytes);
     return OK;
 }
 

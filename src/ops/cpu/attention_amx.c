@@ -1,4 +1,7 @@
-/* Prefill attention with AMX tiles; see attention_bf16.h. A step is four tile products.
+/* Prefill attention with AMX tiles; see attention_bf16.h.
+ *
+ * 16 keys, or 16 of d_head, times 32 queries are two tiles of sums, a chain over DEPTHs. Chains
+ * alternate between tiles 0, 1 and 2, 3: the sums of one are stored while the next is computed.
  *
  * Tiles flush subnormal results to zero and take subnormal inputs for zero. */
 #include "attention_bf16.h"
@@ -26,106 +29,88 @@ static void tiles_are_whole(void)
     _tile_loadconfig(&s);
 }
 
-/* Two tiles of sums by two: rows of a0 and a1, queries of b0 and b1. Keys and values pass by once per
- * unit and would only push its queries and probabilities out of the first cache. */
-INLINE void multiply(const uint16_t *a0, const uint16_t *a1, const uint16_t *b0, const uint16_t *b1)
+/* n operand tiles at a times those at b0 and at b1. Keys and values (a) pass by once per unit and
+ * would only push its queries and probabilities (b) out of the first cache. */
+INLINE void chain_even(const uint16_t *a, const uint16_t *b0, const uint16_t *b1, size_t n)
 {
-    _tile_stream_loadd(4, a0, 64);
-    _tile_loadd(6, b0, 64);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, b1, 64);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_stream_loadd(5, a1, 64);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
+    for (size_t i = 0; i < n * OPERAND; i += OPERAND) {
+        _tile_stream_loadd(4, a + i, 64);
+        _tile_loadd(6, b0 + i, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, b1 + i, 64);
+        _tile_dpbf16ps(1, 4, 7);
+    }
 }
 
-INLINE void step_done(struct job *j)
+INLINE void chain_odd(const uint16_t *a, const uint16_t *b0, const uint16_t *b1, size_t n)
 {
-    j->left--;
-    if (++j->minor < j->depths)
-        return;
-    j->minor = 0;
-    j->major++;
+    for (size_t i = 0; i < n * OPERAND; i += OPERAND) {
+        _tile_stream_loadd(5, a + i, 64);
+        _tile_loadd(6, b0 + i, 64);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_loadd(7, b1 + i, 64);
+        _tile_dpbf16ps(3, 5, 7);
+    }
 }
 
-/* A major is 32 keys, a minor DEPTH of d_head. */
-INLINE size_t score_steps(const struct flash *f)
+INLINE void store_even(float *to, size_t next, size_t row_bytes)
 {
-    return BLOCK / 32 * f->n_depths;
+    _tile_stored(0, to, row_bytes);
+    _tile_stored(1, to + next, row_bytes);
 }
 
-INLINE void score_step(struct flash *f, struct job *j)
+INLINE void store_odd(float *to, size_t next, size_t row_bytes)
 {
-    const size_t next = f->n_depths * OPERAND;
-    const uint16_t *k = f->k + (j->keys / 16 + j->major * 2) * next + j->minor * OPERAND,
-                   *q = unit_q(f, j->unit) + j->minor * OPERAND;
-    float *score = f->score[j->buffer][j->major * 32];
+    _tile_stored(2, to, row_bytes);
+    _tile_stored(3, to + next, row_bytes);
+}
+
+static void scores(struct flash *f, size_t unit, size_t keys)
+{
+    enum { ROW_BYTES = UNIT * sizeof(float) };
+    const size_t n = f->n_depths, next = n * OPERAND;
+    const uint16_t *k = f->k + keys / 16 * next, *q0 = unit_q(f, unit), *q1 = q0 + next;
 
     memory_is_settled();
-    if (j->minor == 0) {
+    for (size_t s = 0; s < BLOCK; s += 32, k += 2 * next) {
         _tile_zero(0);
         _tile_zero(1);
+        chain_even(k, q0, q1, n);
+        if (s > 0)
+            store_odd(f->score[s - 16], 16, ROW_BYTES);
         _tile_zero(2);
         _tile_zero(3);
+        chain_odd(k + next, q0, q1, n);
+        store_even(f->score[s], 16, ROW_BYTES);
     }
-    multiply(k, k + next, q, q + next);
-    step_done(j);
-    if (j->minor == 0) {
-        _tile_stored(0, score, UNIT * sizeof *score);
-        _tile_stored(1, score + 16, UNIT * sizeof *score);
-        _tile_stored(2, score + 16 * UNIT, UNIT * sizeof *score);
-        _tile_stored(3, score + 16 * UNIT + 16, UNIT * sizeof *score);
-    }
+    store_odd(f->score[BLOCK - 16], 16, ROW_BYTES);
     memory_is_settled();
 }
 
-/* A major is two strips of 16 of d_head, or an odd last one alone; a minor DEPTH keys. */
-INLINE size_t value_steps(const struct flash *f, size_t depths)
+static void values(struct flash *f, size_t unit, size_t keys, size_t depths)
 {
-    return (f->n_strips + 1) / 2 * depths;
-}
-
-INLINE void value_step_single(const uint16_t *v, const uint16_t *p0, const uint16_t *p1)
-{
-    _tile_stream_loadd(4, v, 64);
-    _tile_loadd(6, p0, 64);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, p1, 64);
-    _tile_dpbf16ps(1, 4, 7);
-}
-
-INLINE void value_step(struct flash *f, struct job *j)
-{
-    const size_t depth = j->depth0 + j->minor, strip = 2 * j->major;
-    const uint16_t *v = span_v(f, j->keys) + (strip * (SPAN / DEPTH) + depth) * OPERAND,
-                   *p0 = f->p[j->buffer][0] + depth * OPERAND,
-                   *p1 = f->p[j->buffer][1] + depth * OPERAND;
-    const bool pair = strip + 1 < f->n_strips;
-    float *out = unit_out(f, j->unit) + strip * 2 * SUMS;
+    const size_t depth0 = keys % SPAN / DEPTH, next = SPAN / DEPTH * OPERAND;
+    const uint16_t *v = span_v(f, keys) + depth0 * OPERAND, *p0 = f->p[0] + depth0 * OPERAND,
+                   *p1 = f->p[1] + depth0 * OPERAND;
+    float *out = unit_out(f, unit);
+    size_t strip = 0;
 
     memory_is_settled();
-    if (j->minor == 0) {
+    for (; strip < f->n_strips; strip += 2, v += 2 * next, out += 4 * SUMS) {
         _tile_loadd(0, out, 64);
         _tile_loadd(1, out + SUMS, 64);
+        chain_even(v, p0, p1, depths);
+        if (strip > 0)
+            store_odd(out - 2 * SUMS, SUMS, 64);
+        if (strip + 1 < f->n_strips) {
+            _tile_loadd(2, out + 2 * SUMS, 64);
+            _tile_loadd(3, out + 3 * SUMS, 64);
+            chain_odd(v + next, p0, p1, depths);
+        }
+        store_even(out, SUMS, 64);
     }
-    if (j->minor == 0 && pair) {
-        _tile_loadd(2, out + 2 * SUMS, 64);
-        _tile_loadd(3, out + 3 * SUMS, 64);
-    }
-    if (pair)
-        multiply(v, v + SPAN / DEPTH * OPERAND, p0, p1);
-    else
-        value_step_single(v, p0, p1);
-    step_done(j);
-    if (j->minor == 0) {
-        _tile_stored(0, out, 64);
-        _tile_stored(1, out + SUMS, 64);
-    }
-    if (j->minor == 0 && pair) {
-        _tile_stored(2, out + 2 * SUMS, 64);
-        _tile_stored(3, out + 3 * SUMS, 64);
-    }
+    if (strip == f->n_strips)
+        store_odd(out - 2 * SUMS, SUMS, 64);
     memory_is_settled();
 }
 

@@ -1,5 +1,5 @@
-/* Prefill attention with dot products of bf16 pairs; see attention_bf16.h. A step is eight rows of
- * sums for the 32 queries of a unit: sixteen sums in registers, each pair of a row broadcast. */
+/* Prefill attention with dot products of bf16 pairs; see attention_bf16.h. Eight keys, or eight of
+ * d_head, times 32 queries are sixteen sums in registers; each pair of a row is broadcast. */
 #include "attention_bf16.h"
 
 enum { ROWS = 8 };
@@ -25,56 +25,42 @@ INLINE void multiply(__m512 sum[ROWS][2], const uint16_t *a, size_t n, const uin
         }
 }
 
-/* A step is a major of its own. */
-INLINE size_t score_steps(const struct flash *f)
+static void scores(struct flash *f, size_t unit, size_t keys)
 {
-    (void)f;
-    return BLOCK / ROWS;
-}
+    const size_t next = f->n_depths * OPERAND;
+    const uint16_t *k = f->k + keys / 16 * next, *q = unit_q(f, unit);
 
-INLINE void score_step(struct flash *f, struct job *j)
-{
-    const uint16_t *k = f->k + (j->keys / 16 + j->major / 2) * f->n_depths * OPERAND +
-                        j->major % 2 * ROWS * DEPTH,
-                   *q = unit_q(f, j->unit);
-    float(*score)[UNIT] = f->score[j->buffer] + j->major * ROWS;
-    __m512 sum[ROWS][2];
+    for (size_t s = 0; s < BLOCK; s += ROWS) {
+        __m512 sum[ROWS][2];
 
-    for (size_t r = 0; r < ROWS; r++)
-        sum[r][0] = sum[r][1] = _mm512_setzero_ps();
-    multiply(sum, k, f->n_depths, q, q + f->n_depths * OPERAND);
-    for (size_t r = 0; r < ROWS; r++) {
-        _mm512_storeu_ps(score[r], sum[r][0]);
-        _mm512_storeu_ps(score[r] + 16, sum[r][1]);
+        for (size_t r = 0; r < ROWS; r++)
+            sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+        multiply(sum, k + s / 16 * next + s % 16 * DEPTH, f->n_depths, q, q + next);
+        for (size_t r = 0; r < ROWS; r++) {
+            _mm512_storeu_ps(f->score[s + r], sum[r][0]);
+            _mm512_storeu_ps(f->score[s + r] + 16, sum[r][1]);
+        }
     }
-    j->major++;
-    j->left--;
 }
 
-INLINE size_t value_steps(const struct flash *f, size_t depths)
+static void values(struct flash *f, size_t unit, size_t keys, size_t depths)
 {
-    (void)depths;
-    return f->n_strips * 16 / ROWS;
-}
+    const size_t depth0 = keys % SPAN / DEPTH, next = SPAN / DEPTH * OPERAND;
+    const uint16_t *v = span_v(f, keys) + depth0 * OPERAND, *p0 = f->p[0] + depth0 * OPERAND,
+                   *p1 = f->p[1] + depth0 * OPERAND;
 
-INLINE void value_step(struct flash *f, struct job *j)
-{
-    const size_t strip = j->major / 2, half = j->major % 2;
-    const uint16_t *v =
-        span_v(f, j->keys) + (strip * (SPAN / DEPTH) + j->depth0) * OPERAND + half * ROWS * DEPTH;
-    const uint16_t *p = f->p[j->buffer][0] + j->depth0 * OPERAND;
-    float *out = unit_out(f, j->unit) + strip * 2 * SUMS + half * ROWS * 16;
-    __m512 sum[ROWS][2];
+    for (size_t d = 0; d < f->n_strips * 16; d += ROWS) {
+        float *out = unit_out(f, unit) + d / 16 * 2 * SUMS + d % 16 * 16;
+        __m512 sum[ROWS][2];
 
-    for (size_t r = 0; r < ROWS; r++)
-        for (size_t h = 0; h < 2; h++)
-            sum[r][h] = _mm512_loadu_ps(out + h * SUMS + r * 16);
-    multiply(sum, v, j->depths, p, p + SPAN / DEPTH * OPERAND);
-    for (size_t r = 0; r < ROWS; r++)
-        for (size_t h = 0; h < 2; h++)
-            _mm512_storeu_ps(out + h * SUMS + r * 16, sum[r][h]);
-    j->major++;
-    j->left--;
+        for (size_t r = 0; r < ROWS; r++)
+            for (size_t h = 0; h < 2; h++)
+                sum[r][h] = _mm512_loadu_ps(out + h * SUMS + r * 16);
+        multiply(sum, v + d / 16 * next + d % 16 * DEPTH, depths, p0, p1);
+        for (size_t r = 0; r < ROWS; r++)
+            for (size_t h = 0; h < 2; h++)
+                _mm512_storeu_ps(out + h * SUMS + r * 16, sum[r][h]);
+    }
 }
 
 void attention_prefill_avx512bf16(const struct attention_task *t)

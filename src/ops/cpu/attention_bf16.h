@@ -15,10 +15,8 @@
  * and values as fit a panel are converted once for all rows of a task; if all of them fit, units pass
  * through one after the other and leave no state behind.
  *
- * The products are done in steps that alternate with slices of the softmax, because tiles and
- * vectors are different parts of the CPU that work at once: while the scores of one block become
- * probabilities, those of the next block (of the same unit or the next) are computed, and the values
- * of the span before are added. */
+ * Products and softmax take turns. To alternate them in small steps, tiles and vectors being
+ * different units, gained nothing: beside tile products vectors run at half their speed. */
 #ifndef ATTENTION_BF16_H
 #define ATTENTION_BF16_H
 
@@ -36,14 +34,12 @@ enum {
     SPAN = 4 * BLOCK,
     UNIT = 32,            /* queries: two vectors */
     MAX_UNITS = 32,       /* whose state is kept from panel to panel */
-    FEW_UNITS = 4,        /* more than are under way at any time */
     DEPTH = 32,           /* of a tile: d_head or keys that one instruction sums over */
     OPERAND = 16 * DEPTH, /* bf16 in an operand tile */
     SUMS = 16 * 16,       /* f32 in a tile of sums */
-    SLICE = 4,            /* keys of the softmax between steps of the products */
+    SLICE = 4,            /* keys of the softmax at a time */
     MAX_DEPTHS = OPS_MAX_D_HEAD / DEPTH,
     MAX_STRIPS = OPS_MAX_D_HEAD / 16,
-    AHEAD_LINES = 4,
     PANEL = 5 << 17, /* bf16 of keys and values: what the second-level cache has room for */
 };
 
@@ -53,33 +49,14 @@ struct unit {
     struct interval any, all;       /* keys that some query sees, that all of them see */
 };
 
-/* A product that is under way: of a unit with the block or span at `keys`. */
-struct job {
-    size_t unit;
-    size_t keys;           /* counted from the panel's first */
-    size_t buffer;         /* of f->score or f->p */
-    size_t depth0, depths; /* tiles to sum over */
-    size_t major, minor;   /* result tiles, depth of the next step */
-    size_t left;           /* steps */
-    bool ends_unit;        /* nothing comes after it */
-};
-
-/* Rows of queries and output of the next unit, which are fetched while this one is worked on: they
- * lie far apart, and no hardware would guess where. */
-struct ahead {
-    size_t row, end, at, col; /* at: of the row, in q and in out */
-};
-
 struct flash {
-    uint16_t panel[PANEL];                            /* k, then v */
-    float score[2][BLOCK][UNIT];                      /* of this block and the next */
-    uint16_t p[2][2][SPAN / DEPTH * OPERAND];         /* of spans; [query / 16][key / 32] */
+    uint16_t panel[PANEL]; /* k, then v */
+    float score[BLOCK][UNIT];
+    uint16_t p[2][SPAN / DEPTH * OPERAND];            /* [query / 16][key / 32] */
     uint16_t q[MAX_UNITS * 2 * MAX_DEPTHS * OPERAND]; /* [unit][query / 16][d / 32] */
     float out[MAX_UNITS * MAX_STRIPS * 2 * SUMS];     /* [unit][d / 16][query / 16] */
     struct unit unit[MAX_UNITS];
     size_t n_slots; /* of q, out and unit; unit i uses slot i % n_slots */
-    bool single;    /* all keys in one panel: units begin and end on the way */
-    struct ahead ahead;
 
     const struct attention_task *task;
     size_t row0, n_rows, n_units; /* of the task's, in this pass */
@@ -87,7 +64,6 @@ struct flash {
     float to_exponent, cap;       /* t = to_exponent * q.k, or cap * tanh(to_exponent / 2 ..) */
     uint16_t *k, *v;              /* [key / 16][d / 32]; [key / SPAN][d / 16][key % SPAN / 32] */
     struct interval keys;         /* in the panel */
-    struct job values;            /* of the span before */
 };
 _Static_assert(sizeof(struct flash) <= ATTENTION_SCRATCH, "a task fits a thread's scratch");
 
@@ -112,13 +88,11 @@ INLINE uint16_t *span_v(const struct flash *f, size_t key)
     return f->v + key / SPAN * f->n_strips * (SPAN / DEPTH) * OPERAND;
 }
 
-/* What the two files define: how many steps a job has, and its next one. score_step leads to
- * f->score[buffer]; value_step adds values weighted with f->p[buffer] to the unit's output. A value
- * job may pause where minor is 0. */
-INLINE size_t score_steps(const struct flash *f);
-INLINE void score_step(struct flash *f, struct job *j);
-INLINE size_t value_steps(const struct flash *f, size_t depths);
-INLINE void value_step(struct flash *f, struct job *j);
+/* What the two files define. f->score = a unit's scores of the block at `keys`, counted from the
+ * panel's first; and the unit's output += values weighted with f->p, of `depths` times DEPTH keys
+ * from `keys` on, all in one span. */
+static void scores(struct flash *f, size_t unit, size_t keys);
+static void values(struct flash *f, size_t unit, size_t keys, size_t depths);
 
 /* ---- to bf16 ---- */
 
@@ -332,18 +306,11 @@ static void rescale_span(uint16_t *p, struct interval keys, __m512 factor)
     }
 }
 
-static void values_finish(struct flash *f)
-{
-    while (f->values.left)
-        value_step(f, &f->values);
-}
-
 /* Lanes whose scores outgrew the maximum get a new one; `span` are the keys whose probabilities are
  * not yet in the output. */
-static void raise_max(struct flash *f, const struct job *j, size_t p, struct interval span,
-                      const __m512 block_max[2])
+static void raise_max(struct flash *f, size_t unit, struct interval span, const __m512 block_max[2])
 {
-    struct unit *u = unit_of(f, j->unit);
+    struct unit *u = unit_of(f, unit);
     const __m512 slack = _mm512_set1_ps(8.0f);
 
     for (size_t h = 0; h < 2; h++) {
@@ -352,14 +319,13 @@ static void raise_max(struct flash *f, const struct job *j, size_t p, struct int
             _mm512_cmp_ps_mask(block_max[h], _mm512_add_ps(old, slack), _CMP_GT_OQ);
         const __m512 factor = _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), grown,
                                                  exp2_rough(_mm512_sub_ps(old, block_max[h])));
-        float *out = unit_out(f, j->unit) + h * SUMS;
+        float *out = unit_out(f, unit) + h * SUMS;
 
         if (!grown)
             continue;
-        values_finish(f);
         _mm512_storeu_ps(u->max + h * 16, _mm512_mask_mov_ps(old, grown, block_max[h]));
         _mm512_storeu_ps(u->sum + h * 16, _mm512_mul_ps(factor, _mm512_loadu_ps(u->sum + h * 16)));
-        rescale_span(f->p[p][h], span, factor);
+        rescale_span(f->p[h], span, factor);
         for (size_t strip = 0; strip < f->n_strips; strip++, out += 2 * SUMS)
             for (size_t i = 0; i < SUMS; i += 16)
                 _mm512_storeu_ps(out + i, _mm512_mul_ps(factor, _mm512_loadu_ps(out + i)));
@@ -367,32 +333,6 @@ static void raise_max(struct flash *f, const struct job *j, size_t p, struct int
 }
 
 /* ---- a unit ---- */
-
-static void ahead_set(struct flash *f, size_t unit)
-{
-    const size_t row = f->row0 + unit * UNIT;
-
-    f->ahead = (struct ahead){row, smaller(row + UNIT, f->row0 + f->n_rows), 0, 0};
-    if (f->ahead.row < f->ahead.end)
-        f->ahead.at = task_row_at(f->task, row);
-}
-
-INLINE void ahead_fetch(struct flash *f)
-{
-    struct ahead *a = &f->ahead;
-
-    if (a->row >= a->end)
-        return;
-    for (size_t i = 0; i < AHEAD_LINES; i++, a->col += 16) {
-        _mm_prefetch((const char *)(f->task->q + a->at + a->col), _MM_HINT_T1);
-        _mm_prefetch((const char *)(f->task->out + a->at + a->col), _MM_HINT_T1);
-    }
-    if (a->col < f->task->a->d_head)
-        return;
-    a->col = 0;
-    if (++a->row < a->end)
-        a->at = task_row_at(f->task, a->row);
-}
 
 static void unit_begin(struct flash *f, size_t unit)
 {
@@ -415,7 +355,6 @@ static void unit_begin(struct flash *f, size_t unit)
         u->max[i] = -INFINITY;
         u->sum[i] = 0.0f;
     }
-    ahead_set(f, unit + 1);
 }
 
 /* out / sum, back to rows of queries. An output of -0 may have lost its sign to a block that its
@@ -447,134 +386,57 @@ static void unit_end(struct flash *f, size_t unit)
     }
 }
 
-/* ---- the walk over units and blocks ---- */
-
-/* Blocks of the panel that unit i sees, in keys from the panel's first. */
-static struct interval unit_blocks(struct flash *f, size_t i)
+/* Scores of the block at `keys` to probabilities, span0 being where its span begins. */
+INLINE void softmax_as(struct flash *f, size_t unit, size_t keys, size_t span0, bool capped,
+                       bool whole)
 {
-    const struct interval s = unit_of(f, i)->any, k = f->keys;
-    const size_t begin = larger(s.begin, k.begin), end = smaller(s.end, k.end);
-
-    if (begin >= end)
-        return (struct interval){0, 0};
-    return (struct interval){(begin - k.begin) / BLOCK * BLOCK,
-                             (end - k.begin + BLOCK - 1) / BLOCK * BLOCK};
-}
-
-static struct job score_job(const struct flash *f, size_t unit, size_t keys, size_t buffer)
-{
-    return (struct job){.unit = unit,
-                        .keys = keys,
-                        .buffer = buffer,
-                        .depths = f->n_depths,
-                        .left = score_steps(f)};
-}
-
-/* The block after j's; a job without steps after the last. */
-static struct job next_block(struct flash *f, const struct job *j)
-{
-    size_t unit = j->unit, keys = j->keys + BLOCK;
-    struct interval blocks = unit_blocks(f, unit);
-
-    while (keys >= blocks.end) {
-        if (++unit == f->n_units)
-            return (struct job){.unit = unit};
-        if (f->single)
-            unit_begin(f, unit);
-        blocks = unit_blocks(f, unit);
-        keys = blocks.begin;
-    }
-    return score_job(f, unit, keys, 1 - j->buffer);
-}
-
-/* The scores of j to probabilities, beside those of the next block and the values of the span
- * before. `p` is the buffer of this span, which begins at key span0. */
-INLINE void softmax_beside(struct flash *f, const struct job *j, struct job *next, size_t p,
-                           size_t span0, bool capped, bool whole)
-{
-    const size_t n_scores = next->left, n_values = value_steps(f, SPAN / DEPTH) / (SPAN / BLOCK),
-                 key = f->keys.begin + j->keys;
-    struct unit *u = unit_of(f, j->unit);
-    float(*score)[UNIT] = f->score[j->buffer];
+    const size_t key = f->keys.begin + keys;
+    struct unit *u = unit_of(f, unit);
     __m512 max[2] = {_mm512_set1_ps(-INFINITY), _mm512_set1_ps(-INFINITY)}, sum[2];
 
-    for (size_t s = 0, due = 0; s < BLOCK; s += SLICE) {
-        for (due += n_scores; due >= BLOCK / SLICE; due -= BLOCK / SLICE)
-            score_step(f, next);
-        ahead_fetch(f);
-        cap_and_max(f, u, score, max, s, key, capped, whole);
-    }
-    raise_max(f, j, p, (struct interval){span0 % SPAN, j->keys % SPAN}, max);
+    for (size_t s = 0; s < BLOCK; s += SLICE)
+        cap_and_max(f, u, f->score, max, s, key, capped, whole);
+    raise_max(f, unit, (struct interval){span0 % SPAN, keys % SPAN}, max);
     for (size_t h = 0; h < 2; h++)
         sum[h] = _mm512_loadu_ps(u->sum + h * 16);
-    for (size_t s = 0, due = 0; s < BLOCK; s += SLICE) {
-        for (due += n_values; due >= BLOCK / SLICE && f->values.left; due -= BLOCK / SLICE)
-            value_step(f, &f->values);
-        exp_and_sum(u, score, f->p[p], sum, s, key, whole);
-    }
-    while (f->values.minor)
-        value_step(f, &f->values);
+    for (size_t s = 0; s < BLOCK; s += SLICE)
+        exp_and_sum(u, f->score, f->p, sum, s, key, whole);
     for (size_t h = 0; h < 2; h++)
         _mm512_storeu_ps(u->sum + h * 16, sum[h]);
 }
 
-static void softmax_block(struct flash *f, const struct job *j, struct job *next, size_t p,
-                          size_t span0)
+static void softmax(struct flash *f, size_t unit, size_t keys, size_t span0)
 {
-    const struct interval all = unit_of(f, j->unit)->all;
-    const size_t key = f->keys.begin + j->keys;
+    const struct interval all = unit_of(f, unit)->all;
+    const size_t key = f->keys.begin + keys;
     const bool whole = all.begin <= key && all.end >= key + BLOCK;
 
     if (f->cap > 0.0f && whole)
-        softmax_beside(f, j, next, p, span0, true, true);
+        softmax_as(f, unit, keys, span0, true, true);
     else if (f->cap > 0.0f)
-        softmax_beside(f, j, next, p, span0, true, false);
+        softmax_as(f, unit, keys, span0, true, false);
     else if (whole)
-        softmax_beside(f, j, next, p, span0, false, true);
+        softmax_as(f, unit, keys, span0, false, true);
     else
-        softmax_beside(f, j, next, p, span0, false, false);
+        softmax_as(f, unit, keys, span0, false, false);
 }
 
-/* The next job for values, after what is left of the last one. */
-static void values_replace(struct flash *f, struct job j)
+/* A unit against what it sees of the panel. */
+static void unit_run(struct flash *f, size_t unit)
 {
-    values_finish(f);
-    if (f->values.ends_unit)
-        unit_end(f, f->values.unit);
-    f->values = j;
-}
+    const struct interval s = unit_of(f, unit)->any, k = f->keys;
+    const size_t begin = larger(s.begin, k.begin) - k.begin,
+                 end = larger(smaller(s.end, k.end), k.begin) - k.begin;
 
-/* All units against the panel. */
-static void panel_products(struct flash *f)
-{
-    struct job j = {.keys = 0 - (size_t)BLOCK, .buffer = 1}, next;
-    size_t p = 0, span0;
-
-    if (f->single)
-        unit_begin(f, 0);
-    j.keys += unit_blocks(f, 0).begin;
-    j = next_block(f, &j);
-    span0 = j.keys;
-    for (struct job first = j; first.left;)
-        score_step(f, &first);
-    for (; j.unit < f->n_units; j = next) {
-        struct job now;
-
-        next = now = next_block(f, &j);
-        softmax_block(f, &j, &now, p, span0);
-        if (next.unit == j.unit && next.keys / SPAN == j.keys / SPAN)
-            continue;
-        values_replace(f, (struct job){.unit = j.unit,
-                                       .keys = span0,
-                                       .buffer = p,
-                                       .depth0 = span0 % SPAN / DEPTH,
-                                       .depths = (j.keys + BLOCK - span0) / DEPTH,
-                                       .ends_unit = f->single && next.unit != j.unit});
-        f->values.left = value_steps(f, f->values.depths);
-        span0 = next.keys;
-        p = 1 - p;
+    for (size_t span0 = begin / BLOCK * BLOCK, at; span0 < end; span0 = at) {
+        at = span0;
+        do {
+            scores(f, unit, at);
+            softmax(f, unit, at, span0);
+            at += BLOCK;
+        } while (at < end && at % SPAN);
+        values(f, unit, span0, (at - span0) / DEPTH);
     }
-    values_replace(f, (struct job){0});
 }
 
 /* ---- a task ---- */
@@ -589,7 +451,17 @@ static void task_begin(struct flash *f, const struct attention_task *t)
     f->n_strips = (a->d_head + 15) / 16;
     f->cap = a->softcap * log2_e;
     f->to_exponent = a->softcap > 0.0f ? 2.0f * log2_e * a->scale / a->softcap : log2_e * a->scale;
-    f->values = (struct job){0};
+}
+
+static void run_single(struct flash *f, struct interval all)
+{
+    f->keys = (struct interval){all.begin / SPAN * SPAN, all.end};
+    convert_panel(f, all);
+    for (size_t i = 0; i < f->n_units; i++) {
+        unit_begin(f, i);
+        unit_run(f, i);
+        unit_end(f, i);
+    }
 }
 
 /* Panel after panel of n_keys, for few enough rows to keep their state. */
@@ -600,7 +472,8 @@ static void run_panels(struct flash *f, struct interval all, size_t n_keys)
     for (size_t key = all.begin / SPAN * SPAN; key < all.end; key += n_keys) {
         f->keys = (struct interval){key, smaller(key + n_keys, all.end)};
         convert_panel(f, all);
-        panel_products(f);
+        for (size_t i = 0; i < f->n_units; i++)
+            unit_run(f, i);
     }
     for (size_t i = 0; i < f->n_units; i++)
         unit_end(f, i);
@@ -610,25 +483,24 @@ static void task_run(const struct attention_task *t)
 {
     struct flash *f = t->scratch;
     const struct interval all = task_all_keys(t, t->row0, t->n_rows);
-    size_t n_keys;
+    size_t n_keys, pass_rows;
+    bool single;
 
     task_begin(f, t);
     n_keys = PANEL / (f->n_depths * DEPTH + f->n_strips * 16) / SPAN * SPAN;
     f->k = f->panel;
     f->v = f->panel + n_keys * f->n_depths * DEPTH;
-    f->keys = (struct interval){all.begin / SPAN * SPAN, all.end};
-    f->single = f->keys.end - f->keys.begin <= n_keys;
-    f->n_slots = f->single ? FEW_UNITS : MAX_UNITS;
-    for (size_t r = 0; r < t->n_rows; r += f->n_rows) {
+    single = all.end - all.begin / SPAN * SPAN <= n_keys;
+    f->n_slots = single ? 1 : MAX_UNITS;
+    pass_rows = single ? t->n_rows : MAX_UNITS * UNIT;
+    for (size_t r = 0; r < t->n_rows; r += pass_rows) {
         f->row0 = t->row0 + r;
-        f->n_rows = f->single ? t->n_rows : smaller(t->n_rows - r, MAX_UNITS * UNIT);
+        f->n_rows = smaller(t->n_rows - r, pass_rows);
         f->n_units = (f->n_rows + UNIT - 1) / UNIT;
-        if (f->single) {
-            convert_panel(f, all);
-            panel_products(f);
-        } else {
+        if (single)
+            run_single(f, all);
+        else
             run_panels(f, all, n_keys);
-        }
     }
 }
 
