@@ -167,9 +167,9 @@ struct ops_attention {
 };
 /* The precision that fits layers with such weights: BF16 for BF16, Q8 and Q4, else F32. */
 enum dtype ops_precision_beside(const struct tensor *w);
-/* out [n_tok, n_heads, d_head] = softmax(cap(scale * q.k)) . v with a running softmax over blocks
- * of OPS_PAGE_TOKENS keys (block borders at multiples of it, whatever the query), so no row of
- * scores is ever whole. Query t sees key s iff
+/* out [n_tok, n_heads, d_head] = softmax(cap(scale * q.k)) . v with a running softmax over spans
+ * of whole pages (ref: one page), whose borders do not depend on the query, so no row of scores is
+ * ever whole. Query t sees key s iff
  *   t < n_prefix ? s < n_prefix : s <= t && (window == 0 || s > t - window). */
 int ops_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
                   const struct ops_attention *a);
