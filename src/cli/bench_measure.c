@@ -39,6 +39,7 @@ int bench_round_run(const struct bench_subject *s, struct bench_round *out)
     struct answer a = {.tokens = s->tokens};
     struct bench_round r = {0};
     int64_t us[3], start;
+    int rc;
 
     TRY(bench_probe(s, &r.probe[0]));
     TRY(comm_agree(s->comm, OK));
@@ -50,8 +51,9 @@ int bench_round_run(const struct bench_subject *s, struct bench_round *out)
     TRY(bench_probe(s, &r.probe[1]));
     TRY(comm_agree(s->comm, OK));
     take(s, NULL, NULL);
-    TRY(comm_agree(s->comm, engine_generate(s->engine, s->ids, s->n_ids, 1, &g, &a, NULL)));
-    take(s, &r.prefill, &r.decode);
+    rc = engine_generate(s->engine, s->ids, s->n_ids, 1, &g, &a, NULL);
+    take(s, &r.prefill, &r.decode); /* before this rank waits for the others */
+    TRY(comm_agree(s->comm, rc));
     us[1] = a.prefill_us;
     us[2] = a.decode_us;
     TRY(bench_probe(s, &r.probe[2]));
@@ -181,7 +183,9 @@ static void add_ledger(double ms[OPS_N_FAMILIES], const struct ops_ledger *l, si
     }
 }
 
-/* Wall time is the stop watch's of the slowest rank; what it has beyond rank 0's ledger is rest. */
+/* Wall time is the stop watch's of the slowest rank; what it has beyond rank 0's ledger is rest.
+ * The ledger changes sides with the phase, so the first token's logits stand under decoding while
+ * the stop watch has them in prefill: rest of the two alone is shifted by that, of e2e it is not. */
 static void account_of(struct bench_account *out, enum bench_figure figure,
                        const struct bench_round *round, size_t n_rounds)
 {

@@ -54,8 +54,9 @@ def check_account(row):
     account = dict(row["account_ms"])
     wall = account.pop("wall")
     check(f"{row['phase']}: account adds up", wall > 0 and abs(sum(account.values()) - wall) < 1e-6 + 1e-9 * wall, row)
-    rest = sum(v for k, v in account.items() if k.endswith(".rest"))
-    check(f"{row['phase']}: rest is not negative", rest >= -0.01 * wall - 0.01, row)
+    # The rest is a difference of two clocks on a shared machine: its sign says nothing. The others are sums.
+    check(f"{row['phase']}: no family is negative", all(v >= 0 for k, v in account.items() if not k.endswith(".rest")), row)
+    check(f"{row['phase']}: linear layers took time", any(v > 0 for k, v in account.items() if k.endswith(".linear")), row)
     towers = {k.split(".")[0] for k in account}
     want = {"vision": {"vision"}, "prefill_text": {"text"}, "prefill": {"vision", "text"}, "decode": {"text"}, "e2e": {"vision", "text"}}
     check(f"{row['phase']}: towers", towers == want[row["phase"]], towers)
