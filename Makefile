@@ -171,7 +171,7 @@ lint: ## dependency order, writable globals, shell scripts
 	@scripts/check_layers.sh
 	$(BUILD_THEN) lib
 	@scripts/check_globals.sh $(LIB)
-	@shellcheck .ci/run $$(find scripts launch slurm tests -name '*.sh' -o -name '*.sbatch')
+	@shellcheck .ci/run $$(find scripts $(wildcard launch slurm) tests -name '*.sh' -o -name '*.sbatch')
 
 format: ## clang-format on every C and C++ file
 	@clang-format -i $$(find src include tests -name '*.[ch]' -o -name '*.cc')
