@@ -6,6 +6,7 @@
  * build and options before anything else crosses between them. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "commands.h"
 #include "identity.h"
@@ -63,6 +64,9 @@ static bool answer_alone(const struct options *o, int *exit_status)
         return false;
     }
     *exit_status = finish_output(rc);
+    /* mpirun ends all processes when one fails: the silent ones go last, or the message is lost. */
+    if (!speaks && *exit_status != 0)
+        nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
     return true;
 }
 
