@@ -18,14 +18,21 @@
 
 struct engine;
 
+/* How several images are encoded at once: each by all ranks, its layers split (TENSOR), or each whole by one rank, the images
+ * dealt out (DATA; every rank holds all of SigLIP besides its slices). The features have the same bits. AUTO: DATA where a
+ * call brings at least as many images as ranks and there is more than one rank. */
+enum engine_vision { ENGINE_VISION_TENSOR, ENGINE_VISION_DATA, ENGINE_VISION_AUTO };
+
 struct engine_params {
     struct decoder_params decoder;
     enum weights_form weights; /* how the decoder's matrices are held */
     int int4_group;            /* largest group of int4; 0: 32 */
     int max_prompt_tokens; /* 0: one image and 512 tokens of text */
     int max_new_tokens;
-    int max_images; /* per prompt */
+    int max_images; /* feature slots: images of one prompt, or of all requests that are open at once */
     int max_beams;
+    int max_seqs; /* requests that share decode steps; 0: none, engine_generate only */
+    enum engine_vision vision;
 };
 
 struct engine_memory { /* bytes of this rank */
@@ -44,6 +51,9 @@ const char *engine_weights(const struct engine *e);
 /* SigLIP and projector for one image: pixels f32 [3, px, px] host memory. Fills slot `slot` of the engine's features,
  * 0 <= slot < max_images. */
 int engine_encode(struct engine *e, const float *pixels, int slot, const struct tap *tap);
+
+/* The same for n images: pixels[i] goes to slot[i]. Collective; see enum engine_vision. */
+int engine_encode_many(struct engine *e, const float *const *pixels, const int *slot, size_t n);
 
 struct generate_params {
     int max_new_tokens;
@@ -73,5 +83,29 @@ struct answer {
  * (greedy and forced only). */
 int engine_generate(struct engine *e, const int32_t *ids, size_t n_ids, int n_images, const struct generate_params *g,
                     struct answer *out, const struct tap *tap);
+
+/* ---- continuous batching ----
+ * Requests of different lengths share decode steps: a request is admitted between two steps
+ * (prefilled alone), takes part in every step, and leaves at once when it ends. The answers are the same to the bit as
+ * engine_generate's, whatever else is open. Nothing here allocates. Greedy and sampling; beams go
+ * through engine_generate. */
+struct engine_request {
+    const int32_t *ids; /* [n_ids], borrowed for the call */
+    size_t n_ids;
+    const int *slot; /* [n_images] feature slots, in the order of the image tokens; borrowed for the call */
+    int n_images;
+    struct generate_params generate; /* n_beams 1, forced NULL; eos is borrowed until the request has left */
+};
+/* Is there a free sequence, and pages for n_ids and n_new tokens? [local], the same on all ranks. */
+bool engine_has_room(const struct engine *e, size_t n_ids, int n_new);
+/* Prefill and first token. *seq: 0 <= seq < max_seqs. ERR_INPUT: the request is at fault, nothing
+ * is open. ERR_NOMEM when there is no room (see above). */
+int engine_admit(struct engine *e, const struct engine_request *r, int *seq);
+/* One more token for every open request that has not ended. *n_active: how many took part. */
+int engine_advance(struct engine *e, int *n_active);
+bool engine_ended(const struct engine *e, int seq); /* [local] */
+/* Hands out the answer of an open request (ended, or cut short) and frees its place. out->tokens
+ * is the caller's, with room for the request's max_new_tokens. */
+int engine_leave(struct engine *e, int seq, struct answer *out);
 
 #endif

@@ -1,0 +1,93 @@
+/* A run over a data set: replicas that answer, and one coordinator that deals and gathers.
+ *
+ * Replica r of R is a group of T ranks; its first rank leads it. The coordinator is a thread of
+ * rank 0, with messages of its own, so rank 0 computes, too. It reads the input, keeps each
+ * replica's queue short, takes results as they come, and is the only one that writes. Nobody waits
+ * for a straggler: work goes to whoever asks. All queues are bounded in bytes.
+ *
+ * What is promised: a record is done when its line in the journal is fsynced; whatever is killed
+ * before, the next start does again; after, never. */
+#ifndef COORD_H
+#define COORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "comm.h"
+#include "dataset.h"
+#include "engine.h"
+#include "image.h"
+#include "results.h"
+#include "tokenizer.h"
+
+/* ---- how ranks are grouped ---- */
+
+struct coord_layout {
+    int tp, replicas; /* tp * replicas + idle = ranks */
+    int idle;         /* ranks without work (--allow-idle) */
+    int replica;      /* this rank's, -1: idle */
+    int tp_rank;
+    char why[256]; /* how tp was chosen, one line */
+};
+/* tp, replicas 0: chosen. The smallest tp whose planned bytes a rank (bytes_of(tp), same on all ranks) fit into
+ * `memory_bytes` and that divides the ranks; ERR_USAGE names ranks left over unless allow_idle, ERR_NOMEM the
+ * numbers when nothing fits. Pure. */
+int coord_layout_make(struct coord_layout *out, int n_ranks, int rank, int tp, int replicas, bool allow_idle,
+                      size_t memory_bytes, size_t (*bytes_of)(const void *context, int tp), const void *context);
+
+/* ---- the run ---- */
+
+struct coord_params { /* the same on all ranks, but for what says "rank 0" */
+    struct coord_layout layout;
+    int batch;       /* sequences that share decode steps in a replica */
+    int max_new_tokens;
+    struct sampler_params sampler;
+    int n_beams;
+    double length_penalty;
+    unsigned tokenizer_flags; /* enum tokenizer_flags */
+    struct image_params image;
+    size_t queue_bytes;      /* bound of each queue: samples ahead, pictures ahead, results not yet written */
+    double sync_s;           /* results are fsynced at least so often */
+    double max_error_rate;   /* of at least 100 records; >= 1: off. Beyond it the run stops: exit 65 */
+    double deadline_s;       /* from the start of the process; <= 0: none */
+    double comm_timeout_s;
+    /* rank 0: */
+    struct dataset_params dataset;
+    struct journal_params journal;
+    struct pack_params pack;
+    const char *metrics_path; /* Prometheus text file, or NULL */
+    double progress_s;        /* a line so often when stderr is a file; a bar on a terminal */
+};
+
+enum coord_end {
+    COORD_COMPLETE, /* every record has a result or a kept failure; packed, _SUCCESS */
+    COORD_STOPPED,  /* signal, deadline, or no space left: exit 75, the same command resumes */
+    COORD_ERRORS,   /* more failures than max_error_rate: exit 65 */
+};
+struct coord_summary {
+    enum coord_end end;
+    int64_t n_records, n_answered, n_failed, n_resumed; /* n_resumed were done before this start */
+    double wall_s, images_per_s, input_wait_share; /* of compute time, the mean over replicas */
+};
+
+/* Collective over all ranks of `world`. group: this rank's replica. engine: created over group, with
+ * max_seqs >= batch. helper: started before MPI, at least on the leaders. stop: set by a signal
+ * handler: 0 go on, 1 drain, 2 leave now. Rank 0's summary is complete; others' holds `end`. */
+int coord_run(const struct coord_params *p, struct comm *world, struct comm *group, struct engine *engine,
+              const struct tokenizer *tokenizer, struct image_helper *helper, const volatile int *stop,
+              struct coord_summary *summary);
+
+/* The coordinator against n replicas that answer after service_us instead of computing, in one
+ * process: what dealing and gathering cost. busy_s: processor time of the coordinator thread. */
+struct coord_simulation {
+    int n_replicas, batch;
+    int64_t n_records, service_us;
+};
+struct coord_simulated {
+    double wall_s, busy_s, records_per_s;
+    size_t peak_rss_bytes;
+};
+int coord_simulate(const struct coord_simulation *s, const char *dir, struct coord_simulated *out);
+
+#endif

@@ -1,0 +1,129 @@
+/* The results of a run over a data set: the journal, which is the truth, and what is packed from it.
+ *
+ * One process writes: the coordinator. An output directory holds
+ *   LOCK              who writes here now
+ *   run.json          configuration and identity of the run
+ *   journal/NNNNNN.jsonl  append-only segments, one for each start: no two processes ever write one
+ *                     file, so a job that was thought dead cannot damage its successor's
+ *   errors.jsonl results.jsonl results.h5 stats.json ... _SUCCESS    packed at the end
+ * A journal line is one JSON object that ends in ,"crc":"<16 hex digits>"} over the bytes before.
+ * Lines are written in whole batches and fsynced before anybody calls a record done. A torn tail
+ * is cut back to the last valid line at the next start; a bad line in the middle is named, skipped,
+ * and its record done again. Of several valid lines for one record the first good answer wins.
+ *
+ * Every other file is written as NAME.tmp, fsynced, renamed, and the directory fsynced. */
+#ifndef RESULTS_H
+#define RESULTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "digest.h"
+
+/* ---- one result ---- */
+
+enum result_finish { RESULT_EOS, RESULT_LENGTH };
+
+/* Pointers are borrowed for the call. */
+struct result {
+    int64_t index; /* the record's place in the input */
+    const char *id;
+    struct digest input; /* sample_record.digest */
+    int rc;              /* OK or the status of a record that could not be answered */
+    const char *why;     /* then: the reason; it names the file */
+    const char *image;   /* the first image's name; NULL: none */
+    const char *image_id; /* COCO, or NULL */
+    int64_t number;       /* COCO question_id, or -1 */
+    const char *prompt, *suffix; /* suffix may be NULL */
+    const char *text; /* the answer, UTF-8, <loc> and <seg> as generated */
+    size_t n_text;
+    const int32_t *tokens;
+    size_t n_tokens;
+    enum result_finish finish;
+    double logprob;
+    int width_px, height_px; /* of the first image, for boxes; 0: unknown */
+    int n_images;
+    int n_prompt_tokens;
+    /* Not part of results.jsonl, which is the same whatever ran it. */
+    int64_t wait_us, decode_us, vision_us, prefill_us, generate_us; /* generate: first to last token */
+    int replica, attempt;
+};
+
+/* ---- the journal ---- */
+
+struct journal;
+
+struct journal_setting { /* one line of the configuration that must not change between starts */
+    const char *key, *value;
+};
+struct journal_params {
+    const char *dir; /* made when missing */
+    const struct journal_setting *setting;
+    size_t n_settings;
+    const char *info_json; /* an object for run.json: versions, machine, arguments; may change */
+    bool retry_errors;     /* records that failed count as not done */
+    const char *retry_class; /* with it: only failures whose reason's class is this; NULL: all */
+    double stale_s;        /* a lock whose holder shows no life for so long is taken over */
+    /* Test aid: called at named moments ("before_write", "after_write", "after_sync",
+     * "before_rename", "after_rename", ...), so that a campaign can kill there. NULL: none. */
+    void (*moment)(void *context, const char *name);
+    void *moment_context;
+};
+struct journal_report { /* what was found at the start */
+    int64_t n_done, n_failed; /* records with an answer, and with a failure that is kept */
+    int64_t n_bad_lines, n_cut_bytes, n_segments;
+    bool took_over; /* a stale lock */
+};
+
+/* Locks dir, reads and repairs the segments, starts a new one. ERR_IO names the holder of a live
+ * lock; ERR_MISMATCH names each setting that differs from the earlier starts' ("prompt: was ...,
+ * is ..."). Memory: one bit a record and a file-backed index. */
+int journal_open(struct journal **out, const struct journal_params *p, struct journal_report *report);
+/* Has this record a result that is kept? ERR_MISMATCH when it was made from another input digest
+ * (names id and index): the input changed between two starts. *done is set on OK. */
+int journal_find(struct journal *j, int64_t index, struct digest input, bool *done);
+/* Queues a line; nothing is durable before journal_sync. A second result for one index in this run
+ * is a bug (ASSERT). ERR_NOMEM. */
+int journal_append(struct journal *j, const struct result *r);
+/* Writes what is queued and fsyncs. ERR_IO (disk full, quota, I/O error) leaves the file ending in
+ * a whole line, and the queue as it was. Also shows life in the lock. */
+int journal_sync(struct journal *j);
+/* Shows life in the lock; at least every few seconds. */
+int journal_beat(struct journal *j);
+int64_t journal_n_done(const struct journal *j), journal_n_failed(const struct journal *j);
+/* Releases the lock. Queued lines that were not synced are dropped. NULL is fine. */
+void journal_close(struct journal *j);
+
+/* ---- packing ---- */
+
+enum results_export {
+    RESULTS_COCO_CAPTION = 1,
+    RESULTS_COCO_DETECTION = 2,
+    RESULTS_VQA = 4,
+    RESULTS_OPENAI = 8,
+    RESULTS_FOLDER = 16,
+    RESULTS_H5 = 32, /* on unless asked otherwise */
+};
+struct pack_params {
+    unsigned exports;     /* bits of results_export */
+    int64_t n_records;    /* of the whole input; < 0: not known, or the run is not complete */
+    const char *categories; /* COCO file that maps labels to category ids; NULL: labels are numbered in order */
+    const char *stats_json; /* an object for stats.json, or NULL */
+    void (*moment)(void *context, const char *name);
+    void *moment_context;
+};
+struct pack_report {
+    int64_t n_results, n_errors, n_missing;
+};
+/* Everything but run.json is made from the journal. results.jsonl and results.h5 hold the good answers in
+ * input order, errors.jsonl the failures; both are functions of the results alone, not of who made
+ * them or when. _SUCCESS is written last, when n_records is given and none is missing. With
+ * a journal that is open for writing pass it; for `export` on a finished or interrupted run,
+ * results_pack_dir takes the lock itself. */
+int results_pack(struct journal *j, const struct pack_params *p, struct pack_report *report);
+int results_pack_dir(const char *dir, const struct pack_params *p, struct pack_report *report);
+/* "coco-caption,vqa" -> bits; ERR_USAGE names the unknown word and what there is. */
+int results_exports_parse(const char *text, unsigned *out);
+
+#endif
