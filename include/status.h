@@ -34,8 +34,8 @@ const char *status_name(int rc); /* "ERR_MODEL" */
  * speak. */
 void log_init(enum log_level level);
 void log_set_rank(int rank, int n_ranks);
-/* The text of the last FAIL() on this rank ("" if none), for putting it into a result row.
- * Valid until the next FAIL(). */
+/* The text of the last FAIL() of this thread ("" if none), for putting it into a result row.
+ * Valid until the thread's next FAIL(). */
 const char *log_last_error(void);
 
 void log_rank(enum log_level level, const char *room, const char *fmt, ...)

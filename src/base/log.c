@@ -3,7 +3,9 @@
  * Line: `2026-01-31T12:00:00.123Z rank host level room: message`. A line leaves in one write(),
  * so lines of several ranks or threads never mix. Messages may quote hostile file names and
  * text, hence control characters become '?': nobody can forge a line.
- * This file holds the program's one piece of global mutable state, set up once by main. */
+ * This file holds the program's one piece of global mutable state, set up once by main, and the
+ * text of each thread's last failure: a thread that turns failures into result rows must not find
+ * another thread's words there. */
 #include "status.h"
 
 #include <stdarg.h>
@@ -21,8 +23,9 @@ static struct {
     _Atomic(int) level;
     _Atomic(int) rank; /* -1: not known yet */
     _Atomic(uintptr_t) abort_hook;
-    char last_error[MESSAGE_BYTES];
 } log_sink = {.level = LOG_INFO, .rank = -1};
+
+static _Thread_local char log_last[MESSAGE_BYTES];
 
 int status_exit_code(int rc)
 {
@@ -62,7 +65,7 @@ void log_init(enum log_level level)
 {
     log_sink.level = level;
     log_sink.rank = -1;
-    log_sink.last_error[0] = '\0';
+    log_last[0] = '\0';
 }
 
 void log_set_rank(int rank, int n_ranks)
@@ -78,7 +81,7 @@ void log_set_abort(void (*hook)(void))
 
 const char *log_last_error(void)
 {
-    return log_sink.last_error;
+    return log_last;
 }
 
 static const char *level_name(enum log_level level)
@@ -217,7 +220,7 @@ int log_fail(int code, const char *file, int line, const char *fmt, ...)
     va_start(ap, fmt);
     format_message(message, sizeof message, fmt, ap);
     va_end(ap);
-    memcpy(log_sink.last_error, message, sizeof message);
+    memcpy(log_last, message, sizeof message);
     room_of(room, file);
     /* 100 bytes are kept for the place, so that a long message cannot push it out. */
     snprintf(placed, sizeof placed, "%.*s [%s, %.60s:%d]", MESSAGE_BYTES - 100, message,
