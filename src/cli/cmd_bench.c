@@ -340,14 +340,14 @@ static int run_model(struct bench *b, const char *model)
     return OK;
 }
 
-int cmd_bench(const struct options *o, struct comm *c)
+int cmd_bench(const struct options *o, struct command_start *s)
 {
-    struct bench b = {.options = o, .comm = c};
+    struct bench b = {.options = o, .comm = s->comm};
     char error[BENCH_ERROR_BYTES];
     int rc = bench_axes_parse(&b.axes, o, error); /* options_check has told what is wrong */
 
     TRY(rc);
-    if (comm_rank(c) == 0)
+    if (comm_rank(s->comm) == 0)
         bench_rows_begin(stdout, (enum bench_form)o->bench_output);
     for (size_t i = 0; rc == OK && i < b.axes.n_models; i++) {
         rc = run_model(&b, b.axes.model[i]);

@@ -302,13 +302,13 @@ static int dump_all(struct dumper *d, struct comm *c, struct image_helper *helpe
     return OK;
 }
 
-int cmd_dump(const struct options *o, struct comm *c, struct image_helper *helper)
+int cmd_dump(const struct options *o, struct command_start *s)
 {
     struct dumper d = {.options = o};
-    int rc = dump_all(&d, c, helper);
+    int rc = dump_all(&d, s->comm, s->helper);
 
     if (rc == OK)
-        rc = comm_agree(c, h5_close(d.file));
+        rc = comm_agree(s->comm, h5_close(d.file));
     else
         h5_discard(d.file);
     session_release(&d.session);

@@ -205,12 +205,12 @@ static int run_jobs(struct runner *r, struct comm *c, struct image_helper *helpe
     return OK;
 }
 
-int cmd_run(const struct options *o, struct comm *c, struct image_helper *helper, size_t *n_failed)
+int cmd_run(const struct options *o, struct command_start *s)
 {
     struct runner r = {.options = o};
-    int rc = run_jobs(&r, c, helper);
+    int rc = run_jobs(&r, s->comm, s->helper);
 
-    *n_failed = r.n_failed;
+    s->exit_status = r.n_failed ? 1 : 0; /* every rank has counted the same */
     if (rc == OK && r.n_failed)
         log_root(LOG_WARN, "cli", "%zu of %zu records failed", r.n_failed, (size_t)r.n_rows);
     session_release(&r.session);

@@ -39,15 +39,14 @@ static int finish_output(int rc)
     return status_exit_code(rc);
 }
 
-/* Help, version, configuration in effect, info: no ranks. False: the command needs them. */
-static bool answer_alone(const struct options *o, int *exit_status)
+/* Help, version, configuration in effect, and commands without ranks. False: ranks are needed. */
+static bool answer_alone(const struct options *o, const struct command_call *command, int *status)
 {
     bool speaks = is_first_copy();
     int rc = OK;
 
-    if (!o->help && !o->version && o->rc != OK && o->command != COMMAND_INFO &&
-        o->command != COMMAND_NONE)
-        return false;
+    if (!o->help && !o->version && o->rc != OK && command && command->on_ranks)
+        return false; /* told when ranks are known */
     if (o->help || o->version) {
         if (speaks && o->help)
             options_print_help(stdout, o->command);
@@ -58,14 +57,14 @@ static bool answer_alone(const struct options *o, int *exit_status)
     } else if (o->print_config) {
         if (speaks)
             options_print_config(stdout, o);
-    } else if (o->command == COMMAND_INFO) {
-        rc = speaks ? cmd_info(o, stdout) : OK;
+    } else if (command && command->alone) {
+        rc = speaks ? command->alone(o, stdout) : OK;
     } else {
         return false;
     }
-    *exit_status = finish_output(rc);
+    *status = finish_output(rc);
     /* mpirun ends all processes when one fails: the silent ones go last, or the message is lost. */
-    if (!speaks && *exit_status != 0)
+    if (!speaks && *status != 0)
         nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
     return true;
 }
@@ -84,73 +83,69 @@ static int check_same_start(struct comm *c, const struct options *o)
 
 /* What was wrong before ranks were known is told now: options by rank 0, a missing helper by its
  * own log. */
-static int check_start(struct comm *c, const struct options *o, const struct image_helper *helper)
+static int check_start(const struct options *o, const struct command_call *command,
+                       const struct command_start *s)
 {
-    TRY(check_same_start(c, o));
+    const bool needed = (command->needs & COMMAND_NEEDS_HELPERS) ||
+                        (comm_rank(s->comm) == 0 && (command->needs & COMMAND_NEEDS_HELPER));
+
+    TRY(check_same_start(s->comm, o));
     if (o->rc != OK)
-        return comm_rank(c) == 0 ? FAIL(o->rc, "%s", o->error) : o->rc;
-    return comm_agree(c, comm_rank(c) == 0 && !helper ? ERR_INTERNAL : OK);
+        return comm_rank(s->comm) == 0 ? FAIL(o->rc, "%s", o->error) : o->rc;
+    return comm_agree(s->comm, needed && !s->helper ? ERR_INTERNAL : OK);
 }
 
-static int run_command(const struct options *o, struct comm *c, struct image_helper *helper,
-                       size_t *n_failed)
-{
-    TRY(check_start(c, o, helper));
-    if (o->command == COMMAND_DUMP)
-        return cmd_dump(o, c, helper);
-    if (o->command == COMMAND_BENCH)
-        return cmd_bench(o, c);
-    return cmd_run(o, c, helper, n_failed);
-}
-
-/* The helper serves rank 0 only, but ranks are not known when it is forked. */
-static struct image_helper *start_helper(const struct options *o)
+/* Before MPI, and hence before it is known which ranks need one. */
+static struct image_helper *start_helper(const struct options *o,
+                                         const struct command_call *command)
 {
     struct image_limits limits = image_limits_default();
     struct image_helper *helper = NULL;
 
     limits.max_pixels = (size_t)o->max_pixels;
-    if (o->rc == OK)
+    if (o->rc == OK && (command->needs & (COMMAND_NEEDS_HELPER | COMMAND_NEEDS_HELPERS)))
         image_helper_start(&helper, &limits);
     return helper;
 }
 
-static int on_ranks(const struct options *o)
+static int on_ranks(const struct options *o, const struct command_call *command)
 {
-    struct image_helper *helper = start_helper(o);
-    struct comm *c = NULL;
-    size_t n_failed = 0;
+    struct command_start s = {.helper = start_helper(o, command)};
     struct comm_params params = {.timeout_s = o->comm_timeout_s,
                                  .transport = (enum comm_transport)o->comm};
-    int rc = comm_create_world(&c, &params);
+    int rc = comm_create_world(&s.comm, &params);
 
     if (rc != OK) {
-        image_helper_stop(helper);
+        image_helper_stop(s.helper);
         return status_exit_code(rc);
     }
     log_set_abort(abort_job);
-    if (comm_rank(c) != 0) {
-        image_helper_stop(helper);
-        helper = NULL;
+    if (comm_rank(s.comm) != 0 && !(command->needs & COMMAND_NEEDS_HELPERS)) {
+        image_helper_stop(s.helper);
+        s.helper = NULL;
     }
-    rc = run_command(o, c, helper, &n_failed);
-    image_helper_stop(helper);
+    rc = check_start(o, command, &s);
+    if (rc == OK)
+        rc = command->on_ranks(o, &s);
+    image_helper_stop(s.helper);
     if (rc == ERR_COMM || rc == ERR_TIMEOUT)
-        comm_abort(c, status_exit_code(rc));
-    comm_destroy(c);
-    return rc == OK && n_failed > 0 ? 1 : status_exit_code(rc);
+        comm_abort(s.comm, status_exit_code(rc));
+    comm_destroy(s.comm);
+    return rc == OK ? s.exit_status : status_exit_code(rc);
 }
 
 int main(int argc, char **argv)
 {
+    const struct command_call *command;
     struct options o;
     int exit_status;
 
     log_init(LOG_INFO);
     options_parse(&o, argc, argv);
     log_init((enum log_level)o.log_level);
-    if (!answer_alone(&o, &exit_status))
-        exit_status = on_ranks(&o);
+    command = command_find(o.command);
+    if (!answer_alone(&o, command, &exit_status))
+        exit_status = on_ranks(&o, command);
     options_release(&o);
     return exit_status;
 }

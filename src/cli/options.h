@@ -18,9 +18,17 @@
 #include "digest.h"
 
 /* Bits, as an option belongs to several. */
-enum command { COMMAND_NONE = 1, COMMAND_RUN = 2, COMMAND_DUMP = 4, COMMAND_INFO = 8, COMMAND_BENCH = 16 };
+enum command {
+    COMMAND_NONE = 1,
+    COMMAND_RUN = 2,
+    COMMAND_DUMP = 4,
+    COMMAND_INFO = 8,
+    COMMAND_BENCH = 16,
+    COMMAND_BATCH = 32,
+    COMMAND_EXPORT = 64,
+};
 
-enum { OPTIONS_MAX_ROWS = 64, OPTIONS_ERROR_BYTES = 600 };
+enum { OPTIONS_MAX_ROWS = 160, OPTIONS_ERROR_BYTES = 600 };
 
 struct text_list {
     char **item; /* owned */

@@ -187,12 +187,19 @@ static void check_bench(struct options *o)
 
 void options_check(struct options *o)
 {
+    static const struct {
+        enum command command;
+        void (*check)(struct options *o);
+    } checks[] = {
+        {COMMAND_RUN, check_run},
+        {COMMAND_DUMP, check_dump},
+        {COMMAND_BENCH, check_bench},
+    };
+
     if (o->command == COMMAND_NONE)
         option_error(o, "no command; see paligrid --help");
-    if (o->command == COMMAND_RUN && !o->print_config)
-        check_run(o);
-    if (o->command == COMMAND_DUMP && !o->print_config)
-        check_dump(o);
-    if (o->command == COMMAND_BENCH && !o->print_config)
-        check_bench(o);
+    for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
+        if (checks[i].command == o->command && !o->print_config)
+            checks[i].check(o);
+    }
 }

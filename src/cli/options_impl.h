@@ -32,6 +32,7 @@ struct option_row {
 struct command_row {
     enum command command;
     const char *name, *arguments, *summary;
+    const char *argument_key; /* of the option that an argument without a key sets, or NULL */
 };
 
 extern const struct option_row option_rows[];

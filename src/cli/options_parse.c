@@ -1,7 +1,7 @@
 /* Command line and configuration files -> struct options.
  *
  * `--key value`, `--key=value`, flags without a value, short forms `-n 8` and `-n8`; `--` ends
- * the options; other arguments are images (run) or the model (info). A value that starts with
+ * the options; what other arguments are stands in a command's row. A value that starts with
  * `--` must be written --key=VALUE, so that a forgotten value is not taken from the next option.
  * A configuration file may hold options of any command: those of another one are skipped. */
 #include "options.h"
@@ -277,14 +277,14 @@ static bool parse_argument(struct options *o, const char *arg)
 {
     const struct option_row *row = NULL;
 
-    if (o->command == COMMAND_RUN)
-        row = option_find("image", strlen("image"), o->command);
-    if (o->command == COMMAND_INFO)
-        row = option_find("model", strlen("model"), o->command);
+    for (const struct command_row *r = command_rows; r->name; r++) {
+        if (r->command == o->command && r->argument_key)
+            row = option_find(r->argument_key, strlen(r->argument_key), o->command);
+    }
     if (!row)
         return option_error(o, "unexpected argument '%.80s'", arg);
-    if (o->command == COMMAND_INFO && o->origin[row - option_rows] == ORIGIN_COMMAND_LINE)
-        return option_error(o, "one checkpoint at a time: '%.80s' is too much", arg);
+    if (row->type != OPTION_LIST && o->origin[row - option_rows] == ORIGIN_COMMAND_LINE)
+        return option_error(o, "one %s at a time: '%.80s' is too much", row->key, arg);
     return option_set(o, row, arg, ORIGIN_COMMAND_LINE, "argument");
 }
 

@@ -72,7 +72,7 @@ static void print_usage(FILE *f, enum command c)
           "ranks.\n\nCommands:\n",
           f);
     for (const struct command_row *r = command_rows; r->name; r++)
-        fprintf(f, "  %-5s paligrid %s %s\n", r->name, r->name, r->arguments);
+        fprintf(f, "  %-7s paligrid %s %s\n", r->name, r->name, r->arguments);
     fputs("Each has --help. Alone or under a launcher: mpirun -np 3 paligrid run ...\n\n", f);
 }
 

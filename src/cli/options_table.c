@@ -143,18 +143,22 @@ const struct command_row command_rows[] = {
      "Answers prompts about images, one answer for each image and prompt, on stdout. A single\n"
      "answer is printed as it is; several as lines of image<TAB>prompt<TAB>answer, in which a\n"
      "newline, tab, return or backslash is written \\n, \\t, \\r or \\\\. Exit status 1: some "
-     "records failed."},
+     "records failed.",
+     "image"},
     {COMMAND_DUMP, "dump", "--model DIR --cases FILE.json --images DIR --out FILE.h5 [options]",
      "Writes pixels, ids, activations, logits and tokens of each case to HDF5, to be compared\n"
-     "with another implementation."},
+     "with another implementation.",
+     NULL},
     {COMMAND_BENCH, "bench", "--model LIST [options]",
      "Measures how fast models run and how near that is to what this machine can do. Lists\n"
      "are separated by commas and multiply. Rounds in which the machine was not steady are\n"
-     "thrown away and counted."},
+     "thrown away and counted.",
+     NULL},
     {COMMAND_INFO, "info", "[options] [DIR]",
      "Tells how this program was built or, given a checkpoint, its shapes, bytes and how it is\n"
-     "split over ranks. Needs no MPI."},
-    {COMMAND_NONE, NULL, NULL, NULL},
+     "split over ranks. Needs no MPI.",
+     "model"},
+    {COMMAND_NONE, NULL, NULL, NULL, NULL},
 };
 
 static bool same_key(const char *key, const char *text, size_t n_text)

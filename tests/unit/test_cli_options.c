@@ -110,7 +110,7 @@ static const struct bad bad_lines[] = {
     {"dump|-m|M|--cases|c|--images|d", "dump needs --out"},
     {"dump|-m|M|--cases|c|--images|d|-o|x|stray", "unexpected argument 'stray'"},
     {"dump|-m|M|--cases|c|--images|d|-o|x|--steps|0", "--steps: 0 is not in"},
-    {"info|a|b", "one checkpoint at a time: 'b'"},
+    {"info|a|b", "one model at a time: 'b'"},
 };
 
 static void test_bad_command_lines(void **state)

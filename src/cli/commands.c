@@ -1,0 +1,20 @@
+/* Which function does a command, and what has to be there before it is called.
+ *
+ * Names and help are in options_table.c, since parsing needs them without the commands. */
+#include "commands.h"
+
+static const struct command_call commands[] = {
+    {COMMAND_RUN, COMMAND_NEEDS_HELPER, .on_ranks = cmd_run},
+    {COMMAND_DUMP, COMMAND_NEEDS_HELPER, .on_ranks = cmd_dump},
+    {COMMAND_BENCH, 0, .on_ranks = cmd_bench},
+    {COMMAND_INFO, 0, .alone = cmd_info},
+};
+
+const struct command_call *command_find(enum command c)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        if (commands[i].command == c)
+            return &commands[i];
+    }
+    return NULL;
+}

@@ -1,0 +1,161 @@
+/* The sums of cost_work.h, layer by layer.
+ *
+ * A linear layer of n rows costs 2 n k m operations and reads its weights once for every row tile.
+ * What is done row by row is counted in elements and weighted by what it costs beside a normalised
+ * element (measured on AVX-512, one processor; they move together on others):
+ *     norm 1, fixed point to f32 2, GELU 2.8, RoPE and store 0.7, a chunk's sum to fixed point 0.4.
+ * Norms, fixed point to f32, patches and the projector are done by every rank in full, all else is
+ * split by the plan. */
+#include "cost_work.h"
+
+#include <math.h>
+
+#include "status.h"
+
+enum { TILE_TOKENS = 256 }; /* of vision.c and decoder.c */
+
+#define NORM 1.0
+#define FINISH 2.0
+#define GELU 2.8
+#define STORE 0.7
+#define TO_FIXED 0.4
+
+static double length(struct tp_range r)
+{
+    return (double)(r.end - r.begin);
+}
+
+static void add_sum(struct cost_work *w, double calls, double bytes)
+{
+    int i = 0;
+
+    if (calls <= 0 || bytes <= 0)
+        return;
+    while (i < w->n_sums && fabs(w->sum[i].bytes - bytes) > 0.5)
+        i++;
+    ASSERT(i < COST_MAX_SUMS);
+    if (i == w->n_sums)
+        w->sum[w->n_sums++] = (struct cost_sums){.bytes = bytes};
+    w->sum[i].calls += calls;
+}
+
+void cost_add(struct cost_work *a, const struct cost_work *b, double n)
+{
+    a->flops += n * b->flops;
+    a->attention_flops += n * b->attention_flops;
+    a->step_flops += n * b->step_flops;
+    a->elements += n * b->elements;
+    a->bytes += n * b->bytes;
+    for (int i = 0; i < b->n_sums; i++)
+        add_sum(a, n * b->sum[i].calls, b->sum[i].bytes);
+}
+
+/* Exact sums of n rows of d elements and the counter, tile by tile. */
+static void add_row_sums(struct cost_work *w, double layers, double n, double d)
+{
+    const double full = floor(n / TILE_TOKENS), rest = n - full * TILE_TOKENS;
+
+    add_sum(w, layers * full, (TILE_TOKENS * d + 1) * 8);
+    if (rest > 0)
+        add_sum(w, layers, (rest * d + 1) * 8);
+}
+
+static double n_tiles(double n)
+{
+    return ceil(n / TILE_TOKENS);
+}
+
+static double chunks(double n, double grain)
+{
+    return ceil(n / grain);
+}
+
+struct cost_work cost_of_image(const struct model_config *c, const struct tp_plan *p,
+                               const struct cost_weights *w)
+{
+    const struct vision_config *v = &c->vision;
+    const double n = v->n_patches, d = v->d_model, layers = v->n_layers;
+    const double patch = 3.0 * v->patch_px * v->patch_px, d_text = c->text.d_model;
+    const double heads = length(p->vision_heads), cols = heads * v->d_head,
+                 ff = length(p->vision_ff);
+    struct cost_work k = {0};
+
+    k.flops = 2 * n * d * (patch + d_text) + layers * 2 * n * (4 * d * cols + 2 * d * ff);
+    k.attention_flops = layers * 4 * n * n * cols;
+    /* q, k and v at once; out, fc1 and fc2 tile by tile */
+    k.bytes = w->vision_bytes * (d * (patch + d_text) +
+                                 layers * (3 * d * cols + n_tiles(n) * (d * cols + 2 * d * ff)));
+    k.elements = NORM * n * d * (2 * layers + 1) +
+                 layers * n * (FINISH * 2 * d + GELU * ff + STORE * 3 * cols +
+                               TO_FIXED * d * (heads + chunks(ff, (double)p->vision_ff_grain)));
+    add_row_sums(&k, 2 * layers, n, d);
+    return k;
+}
+
+/* Rows through all layers; attention and what is read are the callers'. */
+static struct cost_work layers_work(const struct text_config *t, const struct tp_plan *p, double n)
+{
+    const double d = t->d_model, layers = t->n_layers, heads = length(p->heads);
+    const double q = heads * t->d_head, kv = length(p->kv_heads) * t->d_head, ff = length(p->ff);
+    struct cost_work k = {0};
+
+    k.flops = layers * 2 * n * (d * (2 * q + 2 * kv) + 3 * d * ff);
+    k.elements = NORM * n * d * (4 * layers + 1) +
+                 layers * n * (FINISH * 2 * d + GELU * ff + STORE * (q + 2 * kv) +
+                               TO_FIXED * d * (heads + chunks(ff, (double)p->ff_grain)));
+    add_row_sums(&k, 2 * layers, n, d);
+    return k;
+}
+
+/* Parameters of a layer's matrices that are read whole, and tile by tile. */
+static double whole_params(const struct text_config *t, const struct tp_plan *p)
+{
+    const double q = length(p->heads) * t->d_head, kv = length(p->kv_heads) * t->d_head;
+
+    return t->d_model * (q + 2 * kv);
+}
+
+static double tiled_params(const struct text_config *t, const struct tp_plan *p)
+{
+    return t->d_model * (length(p->heads) * t->d_head + 3 * length(p->ff));
+}
+
+/* Embedding of n_text ids, logits of n_rows rows, and the choice of their tokens. */
+static void add_ends(struct cost_work *k, const struct model_config *c, const struct tp_plan *p,
+                     const struct cost_weights *w, double n_text, double n_rows)
+{
+    const double d = c->text.d_model, vocab = length(p->vocab);
+
+    k->step_flops += 2 * n_rows * d * vocab;
+    k->bytes += w->text_bytes * d * vocab;
+    add_sum(k, 1, n_text * d * 4);
+    add_sum(k, 3 * n_rows, 64); /* best candidate, normaliser, agreement */
+}
+
+struct cost_work cost_of_prompt(const struct model_config *c, const struct tp_plan *p,
+                                const struct cost_weights *w, double n_tok)
+{
+    const struct text_config *t = &c->text;
+    const double n_text = n_tok > c->vision.n_patches ? n_tok - c->vision.n_patches : n_tok;
+    struct cost_work k = layers_work(t, p, n_tok);
+
+    k.attention_flops = 4 * n_tok * n_tok * length(p->heads) * t->d_head * t->n_layers;
+    k.bytes = w->text_bytes * t->n_layers *
+              (whole_params(t, p) + n_tiles(n_tok) * tiled_params(t, p));
+    add_ends(&k, c, p, w, n_text, 1);
+    return k;
+}
+
+struct cost_work cost_of_step(const struct model_config *c, const struct tp_plan *p,
+                              const struct cost_weights *w, double n_seqs, double context)
+{
+    const struct text_config *t = &c->text;
+    struct cost_work k = layers_work(t, p, n_seqs);
+
+    k.step_flops = k.flops;
+    k.flops = 0;
+    k.bytes = w->text_bytes * t->n_layers * (whole_params(t, p) + tiled_params(t, p)) +
+              n_seqs * context * 2 * t->n_layers * length(p->kv_heads) * t->d_head * sizeof(float);
+    add_ends(&k, c, p, w, n_seqs, n_seqs);
+    return k;
+}
