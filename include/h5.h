@@ -32,6 +32,22 @@ int h5_read(struct h5 *h, const char *path, enum dtype t, void *data, size_t n_e
 /* A text attribute into a new string, owned by the caller (free). *out is NULL when absent. */
 int h5_read_text_attr(struct h5 *h, const char *where, const char *name, char **out);
 
+/* ---- matrices of bytes, written and read in parts ----
+ * For files larger than memory: [n_rows, n_cols] of U8, without filters. */
+struct h5_slab { /* rows [row0, row0 + n_rows), columns [col0, col0 + n_cols) */
+    size_t row0, n_rows, col0, n_cols;
+};
+/* chunk_cols 0: contiguous, one run of bytes in the file. Else chunks of chunk_cols columns and of
+ * rows up to about 1 MiB, so that a reader of some columns reads these alone. */
+int h5_create_matrix(struct h5 *h, const char *path, size_t n_rows, size_t n_cols,
+                     size_t chunk_cols);
+/* data is dense, [n_rows, n_cols] of the slab. */
+int h5_write_slab(struct h5 *h, const char *path, const struct h5_slab *s, const void *data);
+/* ERR_INPUT unless path is a matrix of bytes that holds the slab. */
+int h5_read_slab(struct h5 *h, const char *path, const struct h5_slab *s, void *data);
+/* Where the first byte of a contiguous dataset lies in the file; -1 for any other layout. */
+int h5_offset(struct h5 *h, const char *path, int64_t *out);
+
 const char *h5_library(void); /* "1.10.8" */
 
 #endif

@@ -44,6 +44,12 @@ int h5_code(const struct h5 *h);
 hid_t h5_mem_type(enum dtype t);
 /* OK when every link on the way to `path` is an ordinary one inside this file. */
 int h5_check_path(struct h5 *h, const char *path);
+/* A dataset of this file by its path; the caller closes it. */
+int h5_open_dataset(struct h5 *h, const char *path, hid_t *out);
+/* OK for ordinary numbers in plain storage; see h5_read.c. */
+int h5_check_plain(struct h5 *h, const char *path, hid_t set);
+/* Makes the groups above "/a/b/c". */
+int h5_make_parent(struct h5 *h, const char *path);
 /* A file on disk is read once by a child process first; ERR_INPUT when that dies. */
 int h5_probe(struct h5 *h, hid_t access);
 /* An open attribute's text into a new string; ERR_INPUT when it is not one text. */

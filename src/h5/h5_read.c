@@ -57,7 +57,7 @@ int h5_check_path(struct h5 *h, const char *path)
                            : "a link that leaves the file's own tree; only plain data is read");
 }
 
-static int open_dataset(struct h5 *h, const char *path, hid_t *out)
+int h5_open_dataset(struct h5 *h, const char *path, hid_t *out)
 {
     H5O_info_t info;
     hid_t set;
@@ -106,7 +106,7 @@ int h5_shape(struct h5 *h, const char *path, int *n_dims, size_t dim[8])
     hid_t set;
     int rc;
 
-    TRY(open_dataset(h, path, &set));
+    TRY(h5_open_dataset(h, path, &set));
     rc = read_shape(h, path, set, n_dims, dim);
     H5Dclose(set);
     return rc;
@@ -190,7 +190,7 @@ static int check_layout(struct h5 *h, const char *path, hid_t list)
     return check_filters(h, path, list);
 }
 
-static int check_plain(struct h5 *h, const char *path, hid_t set)
+int h5_check_plain(struct h5 *h, const char *path, hid_t set)
 {
     hid_t list;
     int rc;
@@ -211,8 +211,8 @@ int h5_read(struct h5 *h, const char *path, enum dtype t, void *data, size_t n_e
     int n_dims, rc;
 
     ASSERT(type >= 0);
-    TRY(open_dataset(h, path, &set));
-    TRY_GOTO(check_plain(h, path, set), close_set);
+    TRY(h5_open_dataset(h, path, &set));
+    TRY_GOTO(h5_check_plain(h, path, set), close_set);
     TRY_GOTO(read_shape(h, path, set, &n_dims, dim), close_set);
     for (int i = 0; i < n_dims; i++)
         TRY_GOTO(size_mul(&n, n, dim[i], path), close_set);

@@ -75,7 +75,7 @@ close_list:
 }
 
 /* "/a/b/c": makes "/a/b". */
-static int make_parent(struct h5 *h, const char *path)
+int h5_make_parent(struct h5 *h, const char *path)
 {
     char parent[H5_MAX_PATH];
     const char *slash = strrchr(path, '/');
@@ -102,7 +102,7 @@ int h5_write(struct h5 *h, const char *path, enum dtype t, int n_dims, const siz
         size[i] = dim[i];
         TRY(size_mul(&n_bytes, n_bytes, dim[i], path));
     }
-    TRY(make_parent(h, path));
+    TRY(h5_make_parent(h, path));
     TRY(creation_list(h, path, n_dims, dim, n_bytes, &list));
     H5_TRY(space = H5Screate_simple(n_dims, size, NULL), path, close_list);
     H5_TRY(set = H5Dcreate2(h->file, path, type, space, H5P_DEFAULT, list, H5P_DEFAULT), path,
