@@ -174,18 +174,41 @@ enum dtype ops_precision_beside(const struct tensor *w);
 int ops_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
                   const struct ops_attention *a);
 
+/* ---- decoding several sequences ----
+ * Row r of a step is one token of one sequence: it has a page list, a position and a prefix of its
+ * own. ops_set_rows names the rows of a step once, before the first layer; a table with memory of
+ * its own uploads them then, so that the calls of all layers, which carry no host pointers that
+ * change from step to step, can be replayed as they are. Rows and page lists are host memory,
+ * borrowed until the next ops_set_rows. Phase DECODE. */
+enum { OPS_MAX_ROWS = 256 };
+struct ops_row {
+    const int32_t *page; /* as in struct ops_kv; the pages up to that of pos are there */
+    size_t pos, n_prefix;
+};
+int ops_set_rows(struct device *d, const struct ops_row *rows, size_t n_rows);
+/* For every row what the one-sequence call with n_tok 1 and the row's pages, position and prefix
+ * does, to the bit. q [n_rows, n_heads, d_head], k, v [n_rows, n_kv_heads, d_head]; kv->page, and
+ * a->n_tok, pos0 and n_prefix are not read. No two rows are in one sequence. */
+int ops_rope_store_rows(struct device *d, float *q, const float *k, const float *v,
+                        const struct ops_kv *kv, float theta, size_t n_heads, size_t n_kv_heads,
+                        size_t d_head);
+int ops_attention_rows(struct device *d, float *out, const float *q, const struct ops_kv *kv,
+                       const struct ops_attention *a);
+
 /* ---- logits ---- */
 /* x = cap * tanh(x / cap) in place; cap 0: nothing. */
 int ops_softcap(struct device *d, float *x, float cap, size_t n);
-/* The n_best largest of logits [n] in falling order (ties: lower index first): values and indices +
- * id0, host memory. n_best <= n. A NaN sorts before every number, so that the caller sees it. */
-int ops_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
-             float *value, int32_t *id);
-/* *sum += sum over i of round(exp(logits[i] - max) * 2^40) as an integer: exact and associative
- * over a split vocabulary of up to 2^22 entries. No logit may be above max or NaN. *sum is host
- * memory. */
+/* Of each row of logits [n_rows, n] the n_best largest in falling order (ties: lower index first):
+ * values and indices + id0 [n_rows, n_best], host memory. n_best <= n. A NaN sorts before every
+ * number, so that the caller sees it. */
+int ops_topn(struct device *d, const float *logits, size_t n_rows, size_t n, int32_t id0,
+             size_t n_best, float *value, int32_t *id);
+/* sum[r] += sum over i of round(exp(logits[r][i] - max[r]) * 2^40) as an integer: exact and
+ * associative over a split vocabulary of up to 2^22 entries. No logit may be above its row's max or
+ * NaN. max and sum [n_rows] are host memory. */
 enum { OPS_EXP_BITS = 40 };
-int ops_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max, int64_t *sum);
+int ops_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, size_t n,
+                      const float *max, int64_t *sum);
 
 /* ---- measuring ---- */
 /* Ceilings as they are now, by all threads of the device: bytes a second read from `bytes` (device

@@ -229,15 +229,26 @@ int ops_embed(struct device *d, float *x, const int32_t *ids, const struct tenso
 
 /* ---- attention ---- */
 
+static void check_rope_store(const struct ops_kv *kv, float theta, size_t n_kv_heads, size_t d_head)
+{
+    ASSERT(d_head > 0 && d_head <= OPS_MAX_D_HEAD);
+    ASSERT(!(theta > 0.0f) || d_head % 2 == 0);
+    ASSERT(kv->head_stride >= OPS_PAGE_TOKENS * d_head || n_kv_heads <= 1);
+}
+
+static void check_attention(const struct ops_attention *a)
+{
+    ASSERT(a->d_head > 0 && a->d_head <= OPS_MAX_D_HEAD);
+    ASSERT(a->softcap >= 0.0f);
+}
+
 int ops_rope_store(struct device *d, float *q, const float *k, const float *v,
                    const struct ops_kv *kv, size_t pos0, float theta, size_t n_tok, size_t n_heads,
                    size_t n_kv_heads, size_t d_head)
 {
-    ASSERT(d_head > 0 && d_head <= OPS_MAX_D_HEAD);
-    ASSERT(!(theta > 0.0f) || d_head % 2 == 0);
+    check_rope_store(kv, theta, n_kv_heads, d_head);
     if (n_tok == 0 || (n_heads == 0 && n_kv_heads == 0))
         return OK;
-    ASSERT(kv->head_stride >= OPS_PAGE_TOKENS * d_head || n_kv_heads <= 1);
     return d->ops->rope_store(d, q, k, v, kv, pos0, theta, n_tok, n_heads, n_kv_heads, d_head);
 }
 
@@ -249,9 +260,58 @@ enum dtype ops_precision_beside(const struct tensor *w)
 int ops_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
                   const struct ops_attention *a)
 {
-    ASSERT(a->d_head > 0 && a->d_head <= OPS_MAX_D_HEAD);
-    ASSERT(a->softcap >= 0.0f);
+    check_attention(a);
     return a->n_tok && a->n_heads ? d->ops->attention(d, out, q, kv, a) : OK;
+}
+
+/* ---- decoding several sequences ---- */
+
+int ops_set_rows(struct device *d, const struct ops_row *rows, size_t n_rows)
+{
+    ASSERT(n_rows <= OPS_MAX_ROWS);
+    d->rows = rows;
+    d->n_rows = n_rows;
+    return d->ops->set_rows ? d->ops->set_rows(d, rows, n_rows) : OK;
+}
+
+int ops_rope_store_rows(struct device *d, float *q, const float *k, const float *v,
+                        const struct ops_kv *kv, float theta, size_t n_heads, size_t n_kv_heads,
+                        size_t d_head)
+{
+    if (d->ops->rope_store_rows && d->n_rows && (n_heads || n_kv_heads)) {
+        check_rope_store(kv, theta, n_kv_heads, d_head);
+        return d->ops->rope_store_rows(d, q, k, v, kv, theta, n_heads, n_kv_heads, d_head);
+    }
+    for (size_t r = 0; r < d->n_rows; r++) {
+        const size_t at = r * n_kv_heads * d_head;
+        struct ops_kv own = *kv;
+
+        own.page = d->rows[r].page;
+        TRY(ops_rope_store(d, q + r * n_heads * d_head, k + at, v + at, &own, d->rows[r].pos, theta,
+                           1, n_heads, n_kv_heads, d_head));
+    }
+    return OK;
+}
+
+int ops_attention_rows(struct device *d, float *out, const float *q, const struct ops_kv *kv,
+                       const struct ops_attention *a)
+{
+    if (d->ops->attention_rows && d->n_rows && a->n_heads) {
+        check_attention(a);
+        return d->ops->attention_rows(d, out, q, kv, a);
+    }
+    for (size_t r = 0; r < d->n_rows; r++) {
+        const size_t at = r * a->n_heads * a->d_head;
+        struct ops_attention own = *a;
+        struct ops_kv own_kv = *kv;
+
+        own.n_tok = 1;
+        own.pos0 = d->rows[r].pos;
+        own.n_prefix = d->rows[r].n_prefix;
+        own_kv.page = d->rows[r].page;
+        TRY(ops_attention(d, out + at, q + at, &own_kv, &own));
+    }
+    return OK;
 }
 
 /* ---- logits ---- */
@@ -262,17 +322,18 @@ int ops_softcap(struct device *d, float *x, float cap, size_t n)
     return n && cap > 0.0f ? d->ops->softcap(d, x, cap, n) : OK;
 }
 
-int ops_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
-             float *value, int32_t *id)
+int ops_topn(struct device *d, const float *logits, size_t n_rows, size_t n, int32_t id0,
+             size_t n_best, float *value, int32_t *id)
 {
     ASSERT(n_best <= n);
-    return n_best ? d->ops->topn(d, logits, n, id0, n_best, value, id) : OK;
+    return n_rows && n_best ? d->ops->topn(d, logits, n_rows, n, id0, n_best, value, id) : OK;
 }
 
-int ops_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max, int64_t *sum)
+int ops_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, size_t n,
+                      const float *max, int64_t *sum)
 {
     ASSERT(n <= (size_t)1 << 22);
-    return n ? d->ops->sum_exp_fixed(d, logits, n, max, sum) : OK;
+    return n_rows && n ? d->ops->sum_exp_fixed(d, logits, n_rows, n, max, sum) : OK;
 }
 
 /* ---- measuring ---- */

@@ -1,7 +1,8 @@
 /* What a device table fills in. Only src/ops/ includes it.
  *
  * Entries mirror the ops_* functions of ops.h, which have checked the arguments: shapes fit, types
- * are float where they must be, and no entry is called with nothing to do (n_tok or n_cols 0).
+ * are float where they must be, and no entry is called with nothing to do (n_tok, n_rows or n_cols
+ * 0).
  * Entries queue on `stream`; those that fill host memory (topn, sum_exp_fixed, download) wait for
  * it. */
 #ifndef OPS_IMPL_H
@@ -47,10 +48,20 @@ struct ops {
                       size_t n_heads, size_t n_kv_heads, size_t d_head);
     int (*attention)(struct device *d, float *out, const float *q, const struct ops_kv *kv,
                      const struct ops_attention *a);
+    /* NULL: host tables read device.rows */
+    int (*set_rows)(struct device *d, const struct ops_row *rows, size_t n_rows);
+    /* NULL: the one-sequence entry, row by row */
+    int (*rope_store_rows)(struct device *d, float *q, const float *k, const float *v,
+                           const struct ops_kv *kv, float theta, size_t n_heads, size_t n_kv_heads,
+                           size_t d_head);
+    int (*attention_rows)(struct device *d, float *out, const float *q, const struct ops_kv *kv,
+                          const struct ops_attention *a);
+
     int (*softcap)(struct device *d, float *x, float cap, size_t n);
-    int (*topn)(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
-                float *value, int32_t *id);
-    int (*sum_exp_fixed)(struct device *d, const float *logits, size_t n, float max, int64_t *sum);
+    int (*topn)(struct device *d, const float *logits, size_t n_rows, size_t n, int32_t id0,
+                size_t n_best, float *value, int32_t *id);
+    int (*sum_exp_fixed)(struct device *d, const float *logits, size_t n_rows, size_t n,
+                         const float *max, int64_t *sum);
 
     /* NULL: none */
     double (*probe_read)(struct device *d, const void *bytes, size_t n_bytes);
@@ -60,6 +71,8 @@ struct ops {
 struct device {
     const struct ops *ops;
     enum ops_phase phase;
+    const struct ops_row *rows; /* [n_rows] of the step, see ops_set_rows */
+    size_t n_rows;
     void *stream;  /* the table's own: a CUDA stream, NULL on the host */
     void *context; /* the table's own: library handles, limits */
 };

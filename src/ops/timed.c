@@ -233,6 +233,32 @@ static int timed_attention(struct device *d, float *out, const float *q, const s
     return leave(t, OPS_FAMILY_ATTENTION, t->inner->ops->attention(t->inner, out, q, kv, a));
 }
 
+static int timed_set_rows(struct device *d, const struct ops_row *rows, size_t n_rows)
+{
+    struct timed *t = enter(d);
+
+    return leave(t, OPS_FAMILY_COPY, ops_set_rows(t->inner, rows, n_rows));
+}
+
+static int timed_rope_store_rows(struct device *d, float *q, const float *k, const float *v,
+                                 const struct ops_kv *kv, float theta, size_t n_heads,
+                                 size_t n_kv_heads, size_t d_head)
+{
+    struct timed *t = enter(d);
+
+    return leave(
+        t, OPS_FAMILY_ROPE_STORE,
+        ops_rope_store_rows(t->inner, q, k, v, kv, theta, n_heads, n_kv_heads, d_head));
+}
+
+static int timed_attention_rows(struct device *d, float *out, const float *q,
+                                const struct ops_kv *kv, const struct ops_attention *a)
+{
+    struct timed *t = enter(d);
+
+    return leave(t, OPS_FAMILY_ATTENTION, ops_attention_rows(t->inner, out, q, kv, a));
+}
+
 /* ---- logits ---- */
 
 static int timed_softcap(struct device *d, float *x, float cap, size_t n)
@@ -246,22 +272,22 @@ static int timed_softcap(struct device *d, float *x, float cap, size_t n)
     return leave(t, OPS_FAMILY_LOGITS, t->inner->ops->softcap(t->inner, x, cap, n));
 }
 
-static int timed_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
-                      float *value, int32_t *id)
+static int timed_topn(struct device *d, const float *logits, size_t n_rows, size_t n, int32_t id0,
+                      size_t n_best, float *value, int32_t *id)
 {
     struct timed *t = enter(d);
 
     return leave_crossing(t, OPS_FAMILY_LOGITS,
-                          t->inner->ops->topn(t->inner, logits, n, id0, n_best, value, id));
+                          t->inner->ops->topn(t->inner, logits, n_rows, n, id0, n_best, value, id));
 }
 
-static int timed_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max,
-                               int64_t *sum)
+static int timed_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, size_t n,
+                               const float *max, int64_t *sum)
 {
     struct timed *t = enter(d);
 
     return leave_crossing(t, OPS_FAMILY_LOGITS,
-                          t->inner->ops->sum_exp_fixed(t->inner, logits, n, max, sum));
+                          t->inner->ops->sum_exp_fixed(t->inner, logits, n_rows, n, max, sum));
 }
 
 /* ---- probes ---- */
@@ -306,6 +332,9 @@ static const struct ops entries = {
     .embed = timed_embed,
     .rope_store = timed_rope_store,
     .attention = timed_attention,
+    .set_rows = timed_set_rows,
+    .rope_store_rows = timed_rope_store_rows,
+    .attention_rows = timed_attention_rows,
     .softcap = timed_softcap,
     .topn = timed_topn,
     .sum_exp_fixed = timed_sum_exp_fixed,

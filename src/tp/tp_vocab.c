@@ -72,7 +72,7 @@ int tp_topn(struct tp *t, const float *logits_local, size_t n_best, float *value
     struct tp_candidate *mine = t->best + (size_t)t->plan->n_ranks * TP_MAX_BEST;
 
     ASSERT(n_best <= TP_MAX_BEST && n_best <= t->plan->n_vocab);
-    TRY(ops_topn(t->device, logits_local, n_local, (int32_t)rows.begin, n_mine, value, id));
+    TRY(ops_topn(t->device, logits_local, 1, n_local, (int32_t)rows.begin, n_mine, value, id));
     for (size_t i = 0; i < n_best; i++)
         mine[i] = i < n_mine ? (struct tp_candidate){value[i], id[i]}
                              : (struct tp_candidate){-INFINITY, INT32_MAX};
@@ -86,7 +86,7 @@ int tp_log_sum_exp(struct tp *t, const float *logits_local, float max, double *o
     const struct tp_range rows = t->plan->vocab;
     int64_t sum = 0;
 
-    TRY(ops_sum_exp_fixed(t->device, logits_local, rows.end - rows.begin, max, &sum));
+    TRY(ops_sum_exp_fixed(t->device, logits_local, 1, rows.end - rows.begin, &max, &sum));
     TRY(comm_allreduce_sum(t->comm, &sum, 1, DTYPE_I64));
     *out = (double)max + log(ldexp((double)sum, -OPS_EXP_BITS));
     return OK;

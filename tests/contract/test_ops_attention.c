@@ -309,7 +309,7 @@ static void the_best_are_sorted_and_ties_go_to_the_lower_id(void **state)
     x[500] = -INFINITY;
     dx = case_put(d, x, sizeof x);
     for (size_t n_best = 1; n_best <= N; n_best = n_best < 8 ? n_best + 1 : n_best * 5) {
-        assert_int_equal(ops_topn(d, dx, N, 7000, n_best, value, id), OK);
+        assert_int_equal(ops_topn(d, dx, 1, N, 7000, n_best, value, id), OK);
         for (size_t i = 0; i < n_best; i++) {
             size_t n_before = 0; /* how many entries belong in front of this one */
 
@@ -322,7 +322,7 @@ static void the_best_are_sorted_and_ties_go_to_the_lower_id(void **state)
     }
     x[700] = x[600] = NAN;
     assert_int_equal(ops_upload(d, dx, x, sizeof x), OK);
-    assert_int_equal(ops_topn(d, dx, N, 0, 3, value, id), OK);
+    assert_int_equal(ops_topn(d, dx, 1, N, 0, 3, value, id), OK);
     assert_true(isnan(value[0]) && isnan(value[1]) && id[0] == 600 && id[1] == 700 &&
                 value[2] == 19.0f);
     ops_free(d, dx);
@@ -331,8 +331,9 @@ static void the_best_are_sorted_and_ties_go_to_the_lower_id(void **state)
 static void exponentials_sum_as_integers(void **state)
 {
     enum { N = 5000 };
+    const float max = 20.0f;
     struct device *d = *state;
-    float *x = case_filled(N, 1, 20.0f), *dx;
+    float *x = case_filled(N, 1, max), *dx;
     int64_t whole = 3, parts = 3;
     long double want = 0;
 
@@ -341,17 +342,17 @@ static void exponentials_sum_as_integers(void **state)
     dx = case_put(d, x, N * sizeof *x);
     for (size_t i = 0; i < N; i++)
         want += expl((long double)x[i] - 20.0L);
-    assert_int_equal(ops_sum_exp_fixed(d, dx, N, 20.0f, &whole), OK);
+    assert_int_equal(ops_sum_exp_fixed(d, dx, 1, N, &max, &whole), OK);
     /* each entry rounds by half a unit and by exp's 1 ulp (2^-52 of at most 2^40) */
     assert_true(fabsl((long double)(whole - 3) * 0x1p-40L - want) <= N * 0x1p-40L);
     for (size_t i = 0; i < N; i += 617)
-        assert_int_equal(ops_sum_exp_fixed(d, dx + i, N - i < 617 ? N - i : 617, 20.0f, &parts),
+        assert_int_equal(ops_sum_exp_fixed(d, dx + i, 1, N - i < 617 ? N - i : 617, &max, &parts),
                          OK);
     assert_int_equal(parts, whole);
     for (size_t i = 0; i < 200; i++) { /* one entry alone is rounded to nearest, not cut off */
         int64_t one = 0;
 
-        assert_int_equal(ops_sum_exp_fixed(d, dx + i, 1, 20.0f, &one), OK);
+        assert_int_equal(ops_sum_exp_fixed(d, dx + i, 1, 1, &max, &one), OK);
         assert_true(fabsl((long double)one - 0x1p40L * expl((long double)x[i] - 20.0L)) <= 0.501L);
     }
     ops_free(d, dx);
@@ -374,8 +375,8 @@ static void empty_shares_are_legal(void **state)
     assert_int_equal(ops_linear_geglu(d, &y, dx, &none, &none, 1), OK);
     assert_int_equal(ops_rope_store(d, NULL, NULL, NULL, &kv, 0, 0.0f, 3, 0, 0, 8), OK);
     assert_int_equal(ops_attention(d, NULL, NULL, &kv, &a), OK);
-    assert_int_equal(ops_topn(d, dx, 0, 0, 0, &y, NULL), OK);
-    assert_int_equal(ops_sum_exp_fixed(d, dx, 0, 0.0f, &sum), OK);
+    assert_int_equal(ops_topn(d, dx, 1, 0, 0, 0, &y, NULL), OK);
+    assert_int_equal(ops_sum_exp_fixed(d, dx, 1, 0, &y, &sum), OK);
     assert_int_equal(ops_softcap(d, dx, 30.0f, 0), OK);
     assert_true(y == 5.0f && sum == 9);
     ops_free(d, dx);

@@ -139,8 +139,8 @@ static void run_everything(struct device *d, struct kvcache *kv, struct buffers 
     assert_int_equal(ops_postnorm_add_norm(d, b->x, b->y, norm, b->q, norm, 1e-6f, TOK, D), OK);
     assert_int_equal(ops_linear(d, b->logits, b->x, table, NULL, OPS_ACT_NONE, 1), OK);
     assert_int_equal(ops_softcap(d, b->logits, 30.0f, VOCAB), OK);
-    assert_int_equal(ops_topn(d, b->logits, VOCAB, 0, 5, b->best, b->id), OK);
-    assert_int_equal(ops_sum_exp_fixed(d, b->logits, VOCAB, b->best[0], &b->sum), OK);
+    assert_int_equal(ops_topn(d, b->logits, 1, VOCAB, 0, 5, b->best, b->id), OK);
+    assert_int_equal(ops_sum_exp_fixed(d, b->logits, 1, VOCAB, b->best, &b->sum), OK);
     assert_int_equal(kvcache_fork(kv, s, &t), OK);
     assert_int_equal(kvcache_extend(kv, t, TOK), OK);
     kvcache_close(kv, s);

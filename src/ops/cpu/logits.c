@@ -18,9 +18,14 @@ enum { RANGE = 8192 /* logits that are worth waking a thread for */ };
 struct range {
     struct device *d;
     float *x;
-    const float *logits;
-    float cap, max;
-    _Atomic int64_t sum;
+    float cap;
+};
+
+struct sums {
+    struct device *d;
+    const float *logits, *max;
+    size_t n, n_parts; /* of a row */
+    _Atomic int64_t sum[OPS_MAX_ROWS];
 };
 
 static void softcap_range(void *arg, size_t begin, size_t end, int thread)
@@ -39,28 +44,54 @@ int cpu_softcap(struct device *d, float *x, float cap, size_t n)
     return OK;
 }
 
-static void exp_range(void *arg, size_t begin, size_t end, int thread)
+/* Item i: part i % n_parts, of RANGE logits, of row i / n_parts. */
+static void exp_parts(void *arg, size_t begin, size_t end, int thread)
 {
-    struct range *r = arg;
-    int64_t sum = 0;
+    struct sums *s = arg;
 
     (void)thread;
-    ref_sum_exp_fixed(r->d, r->logits + begin, end - begin, r->max, &sum);
-    atomic_fetch_add_explicit(&r->sum, sum, memory_order_relaxed);
+    for (size_t i = begin; i < end; i++) {
+        const size_t row = i / s->n_parts, at = i % s->n_parts * RANGE;
+        const size_t n = s->n - at < RANGE ? s->n - at : RANGE;
+        int64_t sum = 0;
+
+        ref_sum_exp_fixed(s->d, s->logits + row * s->n + at, 1, n, &s->max[row], &sum);
+        atomic_fetch_add_explicit(&s->sum[row], sum, memory_order_relaxed);
+    }
 }
 
-int cpu_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max, int64_t *sum)
+int cpu_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, size_t n,
+                      const float *max, int64_t *sum)
 {
-    struct range r = {.d = d, .logits = logits, .max = max};
+    struct sums s = {.d = d, .n = n, .n_parts = (n + RANGE - 1) / RANGE};
 
-    team_share(cpu_of(d), n, RANGE, exp_range, &r);
-    *sum += r.sum;
+    for (size_t r = 0; r < n_rows; r += OPS_MAX_ROWS) {
+        const size_t n_here = n_rows - r < OPS_MAX_ROWS ? n_rows - r : OPS_MAX_ROWS;
+
+        s.logits = logits + r * n;
+        s.max = max + r;
+        for (size_t i = 0; i < n_here; i++)
+            s.sum[i] = 0;
+        team_share(cpu_of(d), n_here * s.n_parts, 1, exp_parts, &s);
+        for (size_t i = 0; i < n_here; i++)
+            sum[r + i] += s.sum[i];
+    }
     return OK;
 }
 
 /* ---- the best few ---- */
 
 enum { TOPN_BLOCK = 256 };
+
+struct best {
+    struct device *d;
+    const float *logits; /* [rows, n] */
+    size_t n;
+    int32_t id0;
+    size_t n_best;
+    float *value; /* [rows, n_best] */
+    int32_t *id;
+};
 
 /* Falling order, NaN first. */
 static bool is_better(float a, float b)
@@ -94,19 +125,36 @@ static void insert(float *value, int32_t *id, size_t n_best, float x, int32_t x_
     id[at] = x_id;
 }
 
-int cpu_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
-             float *value, int32_t *id)
+static void row_topn(const struct best *b, size_t row)
 {
-    size_t i = n_best;
+    const float *logits = b->logits + row * b->n;
+    float *value = b->value + row * b->n_best;
+    int32_t *id = b->id + row * b->n_best;
+    size_t i = b->n_best;
 
-    TRY(ref_topn(d, logits, n_best, id0, n_best, value, id));
-    while (i < n) {
-        const size_t end = n - i < TOPN_BLOCK ? n : i + TOPN_BLOCK;
+    ref_topn(b->d, logits, 1, b->n_best, b->id0, b->n_best, value, id);
+    while (i < b->n) {
+        const size_t end = b->n - i < TOPN_BLOCK ? b->n : i + TOPN_BLOCK;
 
-        if (end - i == TOPN_BLOCK && !any_better(logits + i, value[n_best - 1]))
+        if (end - i == TOPN_BLOCK && !any_better(logits + i, value[b->n_best - 1]))
             i = end;
         for (; i < end; i++)
-            insert(value, id, n_best, logits[i], id0 + (int32_t)i);
+            insert(value, id, b->n_best, logits[i], b->id0 + (int32_t)i);
     }
+}
+
+static void topn_rows(void *arg, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    for (size_t r = begin; r < end; r++)
+        row_topn(arg, r);
+}
+
+int cpu_topn(struct device *d, const float *logits, size_t n_rows, size_t n, int32_t id0,
+             size_t n_best, float *value, int32_t *id)
+{
+    struct best b = {d, logits, n, id0, n_best, value, id};
+
+    team_share(cpu_of(d), n_rows, 1, topn_rows, &b);
     return OK;
 }

@@ -30,12 +30,11 @@ static bool is_better(float a, float b)
 
 /* Insertion into the sorted list; an equal value goes behind the ones before it, so ties stay in
  * the order of their ids. */
-int ref_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
-             float *value, int32_t *id)
+static void row_topn(const float *logits, size_t n, int32_t id0, size_t n_best, float *value,
+                     int32_t *id)
 {
     size_t n_kept = 0;
 
-    (void)d;
     for (size_t i = 0; i < n; i++) {
         size_t at = n_kept;
 
@@ -52,15 +51,25 @@ int ref_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_
         value[at] = logits[i];
         id[at] = id0 + (int32_t)i;
     }
+}
+
+int ref_topn(struct device *d, const float *logits, size_t n_rows, size_t n, int32_t id0,
+             size_t n_best, float *value, int32_t *id)
+{
+    (void)d;
+    for (size_t r = 0; r < n_rows; r++)
+        row_topn(logits + r * n, n, id0, n_best, value + r * n_best, id + r * n_best);
     return OK;
 }
 
-int ref_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max, int64_t *sum)
+int ref_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, size_t n,
+                      const float *max, int64_t *sum)
 {
     const double scale = (double)((int64_t)1 << OPS_EXP_BITS);
 
     (void)d;
-    for (size_t i = 0; i < n; i++)
-        *sum += llrint(exp((double)logits[i] - (double)max) * scale);
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t i = 0; i < n; i++)
+            sum[r] += llrint(exp((double)logits[r * n + i] - (double)max[r]) * scale);
     return OK;
 }

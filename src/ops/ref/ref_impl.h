@@ -52,8 +52,9 @@ int ref_attention(struct device *d, float *out, const float *q, const struct ops
 
 /* logits.c */
 int ref_softcap(struct device *d, float *x, float cap, size_t n);
-int ref_topn(struct device *d, const float *logits, size_t n, int32_t id0, size_t n_best,
-             float *value, int32_t *id);
-int ref_sum_exp_fixed(struct device *d, const float *logits, size_t n, float max, int64_t *sum);
+int ref_topn(struct device *d, const float *logits, size_t n_rows, size_t n, int32_t id0,
+             size_t n_best, float *value, int32_t *id);
+int ref_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, size_t n,
+                      const float *max, int64_t *sum);
 
 #endif
