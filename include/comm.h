@@ -11,6 +11,7 @@
 #ifndef COMM_H
 #define COMM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,10 +32,11 @@ struct comm_params {
     double timeout_s;              /* > 0: bounds every wait */
     enum comm_transport transport; /* results are the same to the bit */
     int node_ranks; /* 0: nodes as they are; else at most so many ranks make a node, for tests */
+    bool threads;   /* the world: mail may be used beside the collectives, from other threads */
 };
 
 /* Starts MPI (MPI_Init_thread) and takes all its ranks. ERR_MISMATCH when they want different
- * transports.
+ * transports. ERR_UNSUPPORTED when threads are wanted that this MPI does not allow.
  * Refuses N singletons: when OMPI_COMM_WORLD_SIZE, PMI_SIZE, SLURM_NTASKS or the like say that
  * more ranks were started than the library sees, ERR_COMM with the fix. A plain start without a
  * launcher is a world of one rank. Sets the log's rank. Once per process. On failure MPI may be
@@ -83,5 +85,25 @@ int comm_agree(struct comm *c, int rc);
  * n <= COMM_MAX_SAME. Call before any other exchange. */
 enum { COMM_MAX_SAME = 32 };
 int comm_check_same(struct comm *c, const char *const *what, const struct digest *d, size_t n);
+
+/* ---- mail ----
+ * Letters from one rank to another, for what is not collective. Mail has a communicator of its own
+ * underneath, so with comm_params.threads it may be used while another thread is in a collective.
+ * Letters of one sender arrive in order. One thread may receive; any may send. */
+struct comm_mail;
+
+enum { COMM_MAIL_MAX_BYTES = 1 << 30 };
+
+/* Collective over c, which may be any communicator but those of comm_duplicate with pretended
+ * nodes; mail is destroyed before it. */
+int comm_mail_create(struct comm *c, struct comm_mail **out);
+void comm_mail_destroy(struct comm_mail *m); /* collective; NULL is fine */
+/* [local] Returns when data may be used again. `to` is another rank and must go on receiving:
+ * after the communicator's deadline ERR_TIMEOUT names it. */
+int comm_mail_send(struct comm_mail *m, int to, const void *data, size_t n_bytes);
+/* [local] *data: the next letter (caller frees) and its sender, or NULL when none has come. Does
+ * not wait, but for the rest of a letter that has begun. */
+int comm_mail_receive(struct comm_mail *m, int *from, void **data, size_t *n_bytes);
+const char *comm_mail_host(const struct comm_mail *m, int rank); /* [local] for messages */
 
 #endif

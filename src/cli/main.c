@@ -96,14 +96,13 @@ static int check_start(const struct options *o, const struct command_call *comma
 }
 
 /* Before MPI, and hence before it is known which ranks need one. */
-static struct image_helper *start_helper(const struct options *o,
-                                         const struct command_call *command)
+static struct image_helper *start_helper(const struct options *o, const struct command_call *call)
 {
     struct image_limits limits = image_limits_default();
     struct image_helper *helper = NULL;
 
     limits.max_pixels = (size_t)o->max_pixels;
-    if (o->rc == OK && (command->needs & (COMMAND_NEEDS_HELPER | COMMAND_NEEDS_HELPERS)))
+    if (o->rc == OK && (call->needs & (COMMAND_NEEDS_HELPER | COMMAND_NEEDS_HELPERS)))
         image_helper_start(&helper, &limits);
     return helper;
 }
@@ -112,7 +111,8 @@ static int on_ranks(const struct options *o, const struct command_call *command)
 {
     struct command_start s = {.helper = start_helper(o, command)};
     struct comm_params params = {.timeout_s = o->comm_timeout_s,
-                                 .transport = (enum comm_transport)o->comm};
+                                 .transport = (enum comm_transport)o->comm,
+                                 .threads = command->needs & COMMAND_NEEDS_THREADS};
     int rc = comm_create_world(&s.comm, &params);
 
     if (rc != OK) {
@@ -125,8 +125,7 @@ static int on_ranks(const struct options *o, const struct command_call *command)
         s.helper = NULL;
     }
     rc = check_start(o, command, &s);
-    if (rc == OK)
-        rc = command->on_ranks(o, &s);
+    rc = rc == OK ? command->on_ranks(o, &s) : rc;
     image_helper_stop(s.helper);
     if (rc == ERR_COMM || rc == ERR_TIMEOUT)
         comm_abort(s.comm, status_exit_code(rc));
@@ -138,7 +137,7 @@ int main(int argc, char **argv)
 {
     const struct command_call *command;
     struct options o;
-    int exit_status;
+    int exit_status = 0;
 
     log_init(LOG_INFO);
     options_parse(&o, argc, argv);

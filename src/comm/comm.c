@@ -173,6 +173,12 @@ int comm_params_check(const struct comm_params *params)
     return OK;
 }
 
+int comm_mail_create(struct comm *c, struct comm_mail **out)
+{
+    TRY(begun(c, COMM_SPLIT, NULL, 0));
+    return ended(c, c->ops->mail(c, out));
+}
+
 void comm_destroy(struct comm *c)
 {
     if (c)

@@ -55,8 +55,13 @@ struct comm_ops {
     int (*bcast)(struct comm *c, void *buf, size_t n_bytes, int root);
     /* params: NULL for another of the same kind, with the same deadline. */
     int (*split)(struct comm *c, int colour, const struct comm_params *params, struct comm **out);
+    int (*mail)(struct comm *c, struct comm_mail **out);
     void (*destroy)(struct comm *c);
 };
+
+/* A mail of one rank, which has nobody to write to; and one over MPI. */
+int comm_mail_alone(struct comm *c, struct comm_mail **out);
+int comm_mail_over(struct comm *c, struct comm_mail **out);
 
 /* The kinds of calls. Peers whose kinds differ must not meet, so messages carry the kind. */
 enum comm_kind {

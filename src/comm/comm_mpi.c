@@ -26,6 +26,7 @@ static const struct comm_ops mpi_ops = {
     .allgather = mpi_allgather,
     .bcast = mpi_bcast,
     .split = mpi_split,
+    .mail = comm_mail_over,
     .destroy = mpi_destroy,
 };
 
@@ -40,6 +41,7 @@ static int object_create(struct comm_mpi **out, int64_t timeout_us)
     m->handle = MPI_COMM_NULL;
     m->timeout_us = timeout_us;
     m->noun = "rank";
+    m->roll_request = MPI_REQUEST_NULL;
     m->scratch = malloc(SLICE_BYTES);
     if (!m->scratch) {
         free(m);
@@ -88,8 +90,9 @@ static const char *from_environment(const void *ctx, const char *name)
     return getenv(name);
 }
 
-static int library_start(void)
+static int library_start(bool threads)
 {
+    const int wanted = threads ? MPI_THREAD_MULTIPLE : MPI_THREAD_FUNNELED;
     int started = 0, provided = 0, rank = 0, size = 0, rc;
     struct comm_launch launch;
     char library[COMM_LIBRARY_BYTES];
@@ -100,13 +103,16 @@ static int library_start(void)
     comm_library(library);
     comm_launch_read(&launch, from_environment, NULL);
     comm_launch_warn(&launch, library);
-    MPI_TRY(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
+    MPI_TRY(MPI_Init_thread(NULL, NULL, wanted, &provided));
     MPI_TRY(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
     if (provided < MPI_THREAD_FUNNELED)
         return FAIL(ERR_COMM, "this MPI does not allow threads beside the one that calls it");
     MPI_TRY(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
     MPI_TRY(MPI_Comm_size(MPI_COMM_WORLD, &size));
     rc = comm_launch_check(&launch, size, library);
+    if (rc == OK && threads && size > 1 && provided < MPI_THREAD_MULTIPLE)
+        return FAIL(ERR_UNSUPPORTED, "%s does not allow several threads (MPI_THREAD_MULTIPLE)",
+                    library);
     if (rc != OK)
         MPI_Finalize(); /* alone in its world: this waits for nobody */
     else
@@ -146,7 +152,7 @@ int comm_create_world(struct comm **out, const struct comm_params *params)
     int rc;
 
     TRY(comm_params_check(params));
-    TRY(library_start());
+    TRY(library_start(params->threads));
     TRY(world_create(&m, timeout_us_of(params)));
     rc = comm_shm_over(&m->base, params, out);
     if (rc != OK)

@@ -16,7 +16,6 @@
 enum {
     SPIN_US = 1000,
     CLOCK_POLLS = 64, /* some 3 us */
-    TAG_MAX = 32767,  /* what every MPI guarantees */
 };
 
 /* One round of an exchange. With both, the receive is request[0]. */
@@ -30,7 +29,7 @@ struct pending {
 
 static int tag_of(const struct comm *c)
 {
-    return (int)(comm_call_id(c) & TAG_MAX);
+    return (int)(comm_call_id(c) & (MPI_CALL_TAGS - 1));
 }
 
 /* Polls until all n requests are done. *done is 0 when the deadline came first. */
@@ -49,6 +48,7 @@ static int poll_until(struct comm_mpi *m, MPI_Request *request, int n, MPI_Statu
         }
         if (code != MPI_SUCCESS || *done)
             return mpi_status(code, "MPI_Testall", __LINE__);
+        TRY(mpi_roll_answer(m, w.waited_us));
     } while (comm_wait_more(&w));
     return OK;
 }
@@ -59,16 +59,18 @@ static int timed_out(struct comm_mpi *m, const struct pending *p)
 {
     const struct comm *c = &m->base;
     int came = 0, receiving, peer;
+    char roll[MPI_ROLL_BYTES];
 
     if (p->recv)
         MPI_TRY(MPI_Request_get_status(p->request[0], &came, MPI_STATUS_IGNORE));
     receiving = p->recv && !came;
-    peer = receiving ? p->recv->from : p->send->to;
+    peer = m->awaited = receiving ? p->recv->from : p->send->to;
+    mpi_roll_call(m, roll);
     return FAIL(ERR_TIMEOUT,
-                "%s number %llu (%zu bytes): %s %d of %d on %s waited %.1f s for %s %d on %s to %s",
+                "%s number %llu (%zu bytes): %s %d of %d on %s waited %.1f s for %s %d on %s to %s%s",
                 comm_kind_name(c->kind), (unsigned long long)c->sequence, c->call_bytes, m->noun,
                 c->rank, c->size, mpi_host(m, c->rank), (double)m->timeout_us / 1e6, m->noun, peer,
-                mpi_host(m, peer), receiving ? "send" : "receive");
+                mpi_host(m, peer), receiving ? "send" : "receive", roll);
 }
 
 static int wait_pending(struct comm_mpi *m, struct pending *p)
@@ -76,6 +78,7 @@ static int wait_pending(struct comm_mpi *m, struct pending *p)
     MPI_Status status[2];
     int done = 0, came = 0;
 
+    m->awaited = p->recv ? p->recv->from : p->send->to;
     TRY(poll_until(m, p->request, p->n, status, &done));
     if (!done)
         return timed_out(m, p);

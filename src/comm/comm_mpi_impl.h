@@ -15,6 +15,16 @@ enum {
      * enough that a slice's start-up (microseconds) is lost against its transfer. */
     SLICE_BYTES = 1 << 20,
     HOST_BYTES = 64,
+    /* Calls have tags below this one; those above belong to comm_mpi_roll.c. */
+    MPI_CALL_TAGS = 1 << 14,
+    MPI_ROLL_BYTES = 640,
+    MPI_ROLL_MAX_US = 2000000,
+};
+
+/* What a waiting rank answers when another has given up. */
+struct mpi_roll {
+    uint64_t call; /* comm_call_id, never 0 */
+    int64_t awaited; /* the rank it waits for */
 };
 
 struct comm_mpi {
@@ -25,6 +35,9 @@ struct comm_mpi {
     void *scratch;            /* [SLICE_BYTES] a peer's part of a reduction; owned */
     char (*host)[HOST_BYTES]; /* [size] names, for messages; owned; NULL until gathered */
     const char *noun;         /* what messages call a member: "rank"; static text */
+    int awaited;              /* the rank that the running wait is for */
+    MPI_Request roll_request; /* of the answer below, or none */
+    struct mpi_roll roll_sent;
 };
 
 static inline struct comm_mpi *of(struct comm *c)
@@ -56,6 +69,13 @@ struct mpi_recv {
 int mpi_exchange(struct comm_mpi *m, const struct mpi_send *s, const struct mpi_recv *r);
 /* Waits for a request that has no peer (setup of communicators), under the same deadline. */
 int mpi_wait(struct comm_mpi *m, MPI_Request *request, const char *what);
+
+/* comm_mpi_roll.c. After a wait's deadline: who answers, and who does not, as the end of a message,
+ * with its own "; " in front; empty when nothing can be told. Waits at most mpi_roll_us. */
+void mpi_roll_call(struct comm_mpi *m, char out[MPI_ROLL_BYTES]);
+int64_t mpi_roll_us(int64_t timeout_us);
+/* From inside a wait: answers those who have given up. */
+int mpi_roll_answer(struct comm_mpi *m, int64_t waited_us);
 
 /* All ranks hear the worst of their codes: what only some can do must not begin. */
 int mpi_meet(struct comm *c, int rc);

@@ -48,6 +48,7 @@ static const struct comm_ops self_ops = {
     .allgather = self_allgather,
     .bcast = self_bcast,
     .split = self_split,
+    .mail = comm_mail_alone,
     .destroy = self_destroy,
 };
 

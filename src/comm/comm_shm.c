@@ -14,6 +14,7 @@ static int shm_allgather(struct comm *c, const struct comm_gather *g);
 static int shm_bcast(struct comm *c, void *buf, size_t n_bytes, int root);
 static int shm_split(struct comm *c, int colour, const struct comm_params *params,
                      struct comm **out);
+static int shm_mail(struct comm *c, struct comm_mail **out);
 static void shm_destroy(struct comm *c);
 
 static const struct comm_ops shm_ops = {
@@ -22,6 +23,7 @@ static const struct comm_ops shm_ops = {
     .allgather = shm_allgather,
     .bcast = shm_bcast,
     .split = shm_split,
+    .mail = shm_mail,
     .destroy = shm_destroy,
 };
 
@@ -257,6 +259,14 @@ static int shm_split(struct comm *c, int colour, const struct comm_params *param
     same.timeout_s = (double)of(s->mpi)->timeout_us / 1e6;
     in_place_of(c, s->mpi);
     return s->mpi->ops->split(s->mpi, colour, params ? params : &same, out);
+}
+
+static int shm_mail(struct comm *c, struct comm_mail **out)
+{
+    struct comm_shm *s = shm_of(c);
+
+    TRY(shm_meet(c, OK));
+    return comm_mail_over(in_place_of(c, s->mpi), out);
 }
 
 static void shm_destroy(struct comm *c)

@@ -57,6 +57,14 @@ static void post(struct comm_shm *s, const struct shm_note *note)
     atomic_store_explicit(&own->posted, s->tick, memory_order_release);
 }
 
+/* With several nodes the leaders' waits end first: only they can tell which node is missing. */
+static int64_t patience_us(const struct comm_shm *s)
+{
+    int64_t us = of(s->mpi)->timeout_us;
+
+    return s->n_nodes > 1 ? us + 2 * mpi_roll_us(us) : us;
+}
+
 static int has_posted(const struct comm_shm *s, int node_rank)
 {
     return atomic_load_explicit(&s->part[node_rank]->posted, memory_order_acquire) >= s->tick;
@@ -107,7 +115,7 @@ static int timed_out(const struct comm_shm *s)
     return FAIL(
         ERR_TIMEOUT, "%s number %llu (%zu bytes): rank %d of %d on %s waited %.1f s for%s%s",
         comm_kind_name(c->kind), (unsigned long long)c->sequence, c->call_bytes, c->rank, c->size,
-        host_of(s, s->node_rank), (double)of(s->mpi)->timeout_us / 1e6, text, more);
+        host_of(s, s->node_rank), (double)patience_us(s) / 1e6, text, more);
 }
 
 /* Is the peer's tick part of the same call? */
@@ -148,7 +156,7 @@ static void adapt_spin(struct comm_shm *s, const struct comm_wait *w)
 int shm_tick(struct comm_shm *s, const struct shm_note *note)
 {
     struct comm_wait w = {
-        .timeout_us = of(s->mpi)->timeout_us, .spin_us = s->spin_us, .clock_polls = s->clock_polls};
+        .timeout_us = patience_us(s), .spin_us = s->spin_us, .clock_polls = s->clock_polls};
 
     post(s, note);
     for (int r = 0; r < s->node_size; r++) {
