@@ -1,9 +1,10 @@
 /* The sums of cost_work.h, layer by layer.
  *
  * A linear layer of n rows costs 2 n k m operations and reads its weights once for every row tile.
- * What is done row by row is counted in elements and weighted by what it costs beside a normalised
- * element (measured on AVX-512, one processor; they move together on others):
- *     norm 1, fixed point to f32 2, GELU 2.8, RoPE and store 0.7, a chunk's sum to fixed point 0.4.
+ * Everything else is counted in elements, weighted by what one costs beside an element of a norm
+ * (measured on one processor with AVX-512 and AMX, by `bench --account` at 224 and 448 px):
+ *     norm 1, fixed point to f32 2, GELU 2.8, a chunk's sum to fixed point 0.4,
+ *     q, k, v: RoPE, store and layout for attention 2, an attention score 0.6.
  * Norms, fixed point to f32, patches and the projector are done by every rank in full, all else is
  * split by the plan. */
 #include "cost_work.h"
@@ -17,8 +18,9 @@ enum { TILE_TOKENS = 256 }; /* of vision.c and decoder.c */
 #define NORM 1.0
 #define FINISH 2.0
 #define GELU 2.8
-#define STORE 0.7
+#define STORE 2.0
 #define TO_FIXED 0.4
+#define SCORE 0.6
 
 static double length(struct tp_range r)
 {
@@ -42,7 +44,6 @@ static void add_sum(struct cost_work *w, double calls, double bytes)
 void cost_add(struct cost_work *a, const struct cost_work *b, double n)
 {
     a->flops += n * b->flops;
-    a->attention_flops += n * b->attention_flops;
     a->step_flops += n * b->step_flops;
     a->elements += n * b->elements;
     a->bytes += n * b->bytes;
@@ -80,13 +81,13 @@ struct cost_work cost_of_image(const struct model_config *c, const struct tp_pla
                  ff = length(p->vision_ff);
     struct cost_work k = {0};
 
-    k.flops = 2 * n * d * (patch + d_text) + layers * 2 * n * (4 * d * cols + 2 * d * ff);
-    k.attention_flops = layers * 4 * n * n * cols;
+    k.flops = 2 * n * d * (patch + d_text) +
+              layers * (2 * n * (4 * d * cols + 2 * d * ff) + 4 * n * n * cols);
     /* q, k and v at once; out, fc1 and fc2 tile by tile */
     k.bytes = w->vision_bytes * (d * (patch + d_text) +
                                  layers * (3 * d * cols + n_tiles(n) * (d * cols + 2 * d * ff)));
     k.elements = NORM * n * d * (2 * layers + 1) +
-                 layers * n * (FINISH * 2 * d + GELU * ff + STORE * 3 * cols +
+                 layers * n * (FINISH * 2 * d + GELU * ff + STORE * 3 * cols + SCORE * n * heads +
                                TO_FIXED * d * (heads + chunks(ff, (double)p->vision_ff_grain)));
     add_row_sums(&k, 2 * layers, n, d);
     return k;
@@ -132,6 +133,15 @@ static void add_ends(struct cost_work *k, const struct model_config *c, const st
     add_sum(k, 3 * n_rows, 64); /* best candidate, normaliser, agreement */
 }
 
+double cost_row_elements(const struct model_config *c, double n_tok)
+{
+    const double vision = (double)c->vision.n_patches * c->vision.d_model;
+    const double text = n_tok * c->text.d_model;
+
+    return vision * (NORM * (2 * c->vision.n_layers + 1) + FINISH * 2 * c->vision.n_layers) +
+           text * (NORM * (4 * c->text.n_layers + 1) + FINISH * 2 * c->text.n_layers);
+}
+
 struct cost_work cost_of_prompt(const struct model_config *c, const struct tp_plan *p,
                                 const struct cost_weights *w, double n_tok)
 {
@@ -139,7 +149,8 @@ struct cost_work cost_of_prompt(const struct model_config *c, const struct tp_pl
     const double n_text = n_tok > c->vision.n_patches ? n_tok - c->vision.n_patches : n_tok;
     struct cost_work k = layers_work(t, p, n_tok);
 
-    k.attention_flops = 4 * n_tok * n_tok * length(p->heads) * t->d_head * t->n_layers;
+    k.flops += 4 * n_tok * n_tok * length(p->heads) * t->d_head * t->n_layers;
+    k.elements += SCORE * n_tok * n_tok * length(p->heads) * t->n_layers;
     k.bytes = w->text_bytes * t->n_layers *
               (whole_params(t, p) + n_tiles(n_tok) * tiled_params(t, p));
     add_ends(&k, c, p, w, n_text, 1);

@@ -18,11 +18,10 @@ struct cost_sums {
 enum { COST_MAX_SUMS = 8 };
 
 struct cost_work {
-    double flops;           /* of linear layers over many rows */
-    double attention_flops; /* scores and weighted values */
-    double step_flops;      /* of linear layers over a decode step's rows */
-    double elements;        /* row-wise work, in normalised elements: see cost_work.c */
-    double bytes;           /* weights, keys and values read from memory */
+    double flops;      /* of linear layers and attention over many rows */
+    double step_flops; /* of linear layers over a decode step's rows, and of logits */
+    double elements;   /* all else, in normalised elements: see cost_work.c */
+    double bytes;      /* weights, keys and values read from memory */
     struct cost_sums sum[COST_MAX_SUMS];
     int n_sums;
 };
@@ -41,6 +40,10 @@ struct cost_work cost_of_prompt(const struct model_config *c, const struct tp_pl
 /* One token for each of n_seqs sequences with `context` tokens of keys and values each. */
 struct cost_work cost_of_step(const struct model_config *c, const struct tp_plan *p,
                               const struct cost_weights *w, double n_seqs, double context);
+
+/* Elements of cost_of_image and cost_of_prompt that are norms and fixed point to f32: what an account
+ * of bench has under those names. */
+double cost_row_elements(const struct model_config *c, double n_tok);
 
 /* *a += n * b; sums of equal length are put together. */
 void cost_add(struct cost_work *a, const struct cost_work *b, double n);

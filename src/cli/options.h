@@ -26,9 +26,12 @@ enum command {
     COMMAND_BENCH = 16,
     COMMAND_BATCH = 32,
     COMMAND_EXPORT = 64,
+    COMMAND_PLAN = 128,
+    COMMAND_CHECK = 256,
+    COMMAND_STATUS = 512,
 };
 
-enum { OPTIONS_MAX_ROWS = 160, OPTIONS_ERROR_BYTES = 600 };
+enum { OPTIONS_MAX_ROWS = 192, OPTIONS_ERROR_BYTES = 600 };
 
 struct text_list {
     char **item; /* owned */
@@ -79,6 +82,12 @@ struct options {
     int bench_repetitions, bench_text_tokens;
     int bench_output; /* enum bench_form */
     bool bench_account;
+
+    /* plan */
+    int plan_nodes, plan_ranks_per_node, plan_prompt_tokens, plan_batch, plan_tp;
+    uint64_t plan_input_count;
+    char *plan_memory, *plan_machine;
+    bool plan_print_machine;
 
     /* program */
     int device;  /* enum option_device */

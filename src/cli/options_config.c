@@ -185,6 +185,12 @@ static void check_bench(struct options *o)
         option_error(o, "%s", error);
 }
 
+static void check_plan(struct options *o)
+{
+    if (!o->model)
+        option_error(o, "plan needs --model");
+}
+
 void options_check(struct options *o)
 {
     static const struct {
@@ -194,6 +200,7 @@ void options_check(struct options *o)
         {COMMAND_RUN, check_run},
         {COMMAND_DUMP, check_dump},
         {COMMAND_BENCH, check_bench},
+        {COMMAND_PLAN, check_plan},
     };
 
     if (o->command == COMMAND_NONE)

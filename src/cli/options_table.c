@@ -15,12 +15,13 @@
 
 enum {
     LOADS = COMMAND_RUN | COMMAND_DUMP | COMMAND_INFO, /* commands of one model */
-    ALL = LOADS | COMMAND_BENCH,
+    ALL = LOADS | COMMAND_BENCH | COMMAND_PLAN,
     ANY = ALL | COMMAND_NONE,
     RANKS = COMMAND_RUN | COMMAND_DUMP, /* commands of one model that start MPI */
     BENCH = COMMAND_BENCH,
     RUN = COMMAND_RUN,
     DUMP = COMMAND_DUMP,
+    PLAN = COMMAND_PLAN,
 };
 
 #define AT(member) offsetof(struct options, member)
@@ -29,6 +30,8 @@ const struct option_row option_rows[] = {
     /* model */
     {"model", 'm', OPTION_TEXT, AT(model), NULL, 0, 0, NULL, "DIR", LOADS,
      "checkpoint folder, or synthetic:3b-224?seed=1 for random weights"},
+    {"model", 'm', OPTION_TEXT, AT(model), NULL, 0, 0, NULL, "NAME", PLAN,
+     "3b-224, 10b-448, 28b-896 and the like, or a checkpoint folder"},
     {"model", 'm', OPTION_TEXT, AT(model), NULL, 0, 0, NULL, "LIST", BENCH,
      "checkpoint folders or synthetic:3b-224 and the like"},
     {"tokenizer", 0, OPTION_TEXT, AT(tokenizer), NULL, 0, 0, NULL, "DIR", RANKS,
@@ -41,9 +44,10 @@ const struct option_row option_rows[] = {
      "soft-cap of logits instead of the checkpoint's; 0 is off"},
     {"embed-scale", 0, OPTION_CHOICE, AT(embed_scale), "auto", 0, 0, "auto|f32|bf16|f16", NULL,
      RANKS, "type to which the scale of text embeddings is rounded; auto is the checkpoint's"},
-    {"weights", 'w', OPTION_CHOICE, AT(weights), "auto", 0, 0, "auto|bf16|int8|int4", NULL, LOADS,
+    {"weights", 'w', OPTION_CHOICE, AT(weights), "auto", 0, 0, "auto|bf16|int8|int4", NULL,
+     LOADS | PLAN,
      "how the decoder's matrices are held in memory; auto is as they are stored"},
-    {"int4-group", 0, OPTION_CHOICE, AT(int4_group), "32", 0, 0, "32|64", NULL, LOADS,
+    {"int4-group", 0, OPTION_CHOICE, AT(int4_group), "32", 0, 0, "32|64", NULL, LOADS | PLAN,
      "int4: weights of a row that share a scale and a minimum"},
     /* images and prompts */
     {"prompt", 'p', OPTION_LIST, AT(prompts), NULL, 0, 0, NULL, "TEXT", RUN,
@@ -107,6 +111,28 @@ const struct option_row option_rows[] = {
      "tell where rank 0's time went"},
     {"output", 'o', OPTION_CHOICE, AT(bench_output), "text", 0, 0, "text|json|csv", NULL, BENCH,
      "form of the rows"},
+    /* plan */
+    {"nodes", 0, OPTION_INT, AT(plan_nodes), "1", 1, 65536, NULL, "N", PLAN, "nodes of the job"},
+    {"ranks-per-node", 0, OPTION_INT, AT(plan_ranks_per_node), "1", 1, 4096, NULL, "N", PLAN,
+     "ranks on each"},
+    {"memory", 0, OPTION_TEXT, AT(plan_memory), NULL, 0, 0, NULL, "SIZE", PLAN,
+     "what a rank may use, like 80GB or 512MiB"},
+    {"tp", 0, OPTION_INT, AT(plan_tp), "0", 0, 128, NULL, "N", PLAN,
+     "ranks of a replica; 0 shows all that divide the ranks"},
+    {"input-count", 0, OPTION_SEED, AT(plan_input_count), "0", 0, 0, NULL, "N", PLAN,
+     "images of the data set"},
+    {"prompt-tokens", 0, OPTION_INT, AT(plan_prompt_tokens), "16", 1, 4096, NULL, "N", PLAN,
+     "tokens of a prompt besides the image's"},
+    {"max-new-tokens", 'n', OPTION_INT, AT(max_new_tokens), "32", 1, 8192, NULL, "N", PLAN,
+     "tokens of an answer"},
+    {"batch", 'b', OPTION_INT, AT(plan_batch), "8", 1, 4096, NULL, "N", PLAN,
+     "sequences that share decode steps in a replica"},
+    {"device", 0, OPTION_CHOICE, AT(device), "cpu", 0, 0, "cpu|a100|h100", NULL, PLAN,
+     "assumed rates: a node of 64 cores, or of four GPUs"},
+    {"machine", 0, OPTION_TEXT, AT(plan_machine), NULL, 0, 0, NULL, "FILE", PLAN,
+     "rates instead of the assumed ones: rows of bench --account -o json, or key = value lines"},
+    {"print-machine", 0, OPTION_FLAG, AT(plan_print_machine), "false", 0, 0, NULL, NULL, PLAN,
+     "print the rates as key = value lines and exit"},
     /* program */
     {"device", 0, OPTION_CHOICE, AT(device), "auto", 0, 0, "auto|cpu|ref", NULL, RUN | BENCH,
      "cpu: threads and vector instructions; ref: plain loops; auto: cpu where it can"},
@@ -117,7 +143,7 @@ const struct option_row option_rows[] = {
     {"threads", 't', OPTION_INT, AT(threads), "0", 0, 4096, NULL, "N", RANKS,
      "threads of each rank; 0 is its share of the CPUs it may use"},
     {"json", 0, OPTION_FLAG, AT(json), "false", 0, 0, NULL, NULL,
-     COMMAND_NONE | COMMAND_RUN | COMMAND_INFO, "results as JSON, one object a line"},
+     COMMAND_NONE | COMMAND_RUN | COMMAND_INFO | PLAN, "results as JSON, one object a line"},
     {"comm", 0, OPTION_CHOICE, AT(comm), "auto", 0, 0, "auto|mpi|shm", NULL,
      RANKS | BENCH,
      "ranks of a node exchange through shared memory or messages; the answers are the same"},
@@ -158,6 +184,10 @@ const struct command_row command_rows[] = {
      "Tells how this program was built or, given a checkpoint, its shapes, bytes and how it is\n"
      "split over ranks. Needs no MPI.",
      "model"},
+    {COMMAND_PLAN, "plan", "--model NAME [options]",
+     "Predicts memory, images a second, the share of exchange between ranks, time and node-hours\n"
+     "for each way to group the ranks. Needs no MPI and no weights.",
+     NULL},
     {COMMAND_NONE, NULL, NULL, NULL, NULL},
 };
 

@@ -1,0 +1,192 @@
+/* paligrid plan: what a run would take, before node-hours are spent. Needs neither MPI nor weights.
+ *
+ * One row for each group size that divides the ranks. The chosen one is what batch takes: the
+ * smallest that fits into memory. */
+#include "commands.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "byte_size.h"
+#include "json.h"
+#include "plan.h"
+#include "status.h"
+
+enum { MAX_ROWS = 128 };
+
+struct plan {
+    const struct options *options;
+    struct model_config cfg;
+    struct plan_job job;
+    struct plan_row row[MAX_ROWS];
+    int n_rows, chosen; /* chosen -1: nothing fits */
+};
+
+/* "28b-896" is short for synthetic:28b-896. */
+static int open_model(struct plan *p)
+{
+    const char *model = p->options->model;
+    const bool is_preset = isdigit((unsigned char)model[0]) && access(model, F_OK) != 0;
+    size_t dim[TENSOR_MAX_DIMS];
+    struct weights *w;
+    char name[600];
+    int n_dims;
+
+    snprintf(name, sizeof name, "%s%.500s", is_preset ? "synthetic:" : "", model);
+    TRY(weights_open(&w, &p->cfg, name));
+    p->job.model = (struct info_model){.cfg = &p->cfg,
+                                       .elem_bytes = dtype_bytes(weights_dtype(w)),
+                                       .form = (enum weights_form)p->options->weights,
+                                       .max_group = 32u << p->options->int4_group};
+    if (!p->cfg.text.tied && weights_find(w, "language_model.lm_head.weight", &n_dims, dim))
+        p->job.model.n_head_rows = dim[0];
+    weights_close(w);
+    return OK;
+}
+
+static void set_weight_bytes(struct plan_job *job, int int4_group)
+{
+    const double stored = (double)job->model.elem_bytes;
+
+    job->weights.vision_bytes = stored;
+    job->weights.text_bytes = job->model.form == WEIGHTS_INT4   ? 0.5 + 4.0 / (32 << int4_group)
+                              : job->model.form == WEIGHTS_INT8 ? 1
+                              : job->model.form == WEIGHTS_BF16 ? 2
+                                                                : stored;
+}
+
+static int set_job(struct plan *p)
+{
+    const struct options *o = p->options;
+    static const char *const machine[] = {"cpu", "a100", "h100"};
+
+    p->job.nodes = o->plan_nodes;
+    p->job.ranks_per_node = o->plan_ranks_per_node;
+    p->job.text_tokens = o->plan_prompt_tokens;
+    p->job.new_tokens = o->max_new_tokens;
+    p->job.batch = o->plan_batch;
+    p->job.n_images = (double)o->plan_input_count;
+    if (o->plan_memory)
+        TRY(byte_size_parse(o->plan_memory, "--memory", &p->job.memory_bytes));
+    TRY(cost_machine_default(&p->job.machine, machine[o->device]));
+    return o->plan_machine ? cost_machine_read(&p->job.machine, o->plan_machine) : OK;
+}
+
+static int predict_all(struct plan *p)
+{
+    const int n_ranks = p->job.nodes * p->job.ranks_per_node, most = p->cfg.text.n_heads;
+
+    p->chosen = -1;
+    for (int tp = 1; tp <= most && tp <= n_ranks; tp++) {
+        struct plan_row *row = &p->row[p->n_rows];
+
+        if (p->options->plan_tp ? tp != p->options->plan_tp : n_ranks % tp != 0)
+            continue;
+        TRY(plan_predict(row, &p->job, tp));
+        if (row->fits && p->chosen < 0)
+            p->chosen = p->n_rows;
+        p->n_rows++;
+    }
+    if (p->n_rows == 0)
+        return FAIL(ERR_USAGE, "no group of %d ranks: 1 to %d ranks share this model, and there are %d",
+                    p->options->plan_tp, most, n_ranks);
+    return OK;
+}
+
+/* ---- output ---- */
+
+static void print_row(FILE *f, const struct plan *p, int i)
+{
+    const struct plan_row *r = &p->row[i];
+
+    fprintf(f, "%4d %8d %9.2f %-4s %9.1f %9.1f %9.2f %10.4g %7.1f %%", r->tp, r->replicas,
+            r->rank_bytes / 1e9, r->fits ? "" : "no", r->vision_s * 1e3, r->prefill_s * 1e3,
+            r->step_s * 1e3, r->images_per_s, 100 * r->exchange_share);
+    if (p->job.n_images > 0)
+        fprintf(f, " %9.3g %10.4g", r->total_s / 3600, r->node_hours);
+    fprintf(f, "%s%s\n", r->idle ? "  ranks left over" : "", i == p->chosen ? "  <- chosen" : "");
+}
+
+static void print_text(FILE *f, const struct plan *p)
+{
+    const struct plan_job *j = &p->job;
+
+    fprintf(f, "# %s, %d nodes of %d ranks, prompts of %d + %d tokens, answers of %d, batch %d\n",
+            p->options->model, j->nodes, j->ranks_per_node, p->cfg.vision.n_patches, j->text_tokens,
+            j->new_tokens, j->batch);
+    fprintf(f, "# machine: %s\n", j->machine.name);
+    fprintf(f, "%4s %8s %9s %-4s %9s %9s %9s %10s %9s", "tp", "replicas", "GB/rank", "fits", "vision ms",
+            "prefill ms", "step ms", "images/s", "exchange");
+    if (j->n_images > 0)
+        fprintf(f, " %9s %10s", "hours", "node-hours");
+    fputc('\n', f);
+    for (int i = 0; i < p->n_rows; i++)
+        print_row(f, p, i);
+    if (p->chosen >= 0 && p->row[p->chosen].load_s > 0)
+        fprintf(f, "# starting: about %.0f s to load the weights\n", ceil(p->row[p->chosen].load_s));
+}
+
+static void print_number(FILE *f, const char *key, double value)
+{
+    fprintf(f, ",\"%s\":", key);
+    json_write_real(f, value);
+}
+
+static void print_json_row(FILE *f, const struct plan *p, int i)
+{
+    const struct plan_row *r = &p->row[i];
+
+    fprintf(f, "%s{\"tp\":%d,\"replicas\":%d,\"idle\":%d,\"fits\":%s,\"chosen\":%s,\"vision\":\"%s\"",
+            i ? "," : "", r->tp, r->replicas, r->idle, r->fits ? "true" : "false",
+            i == p->chosen ? "true" : "false", r->vision_by_image ? "data" : "tensor");
+    print_number(f, "rank_bytes", r->rank_bytes);
+    print_number(f, "vision_s", r->vision_s);
+    print_number(f, "prefill_s", r->prefill_s);
+    print_number(f, "step_s", r->step_s);
+    print_number(f, "images_per_s", r->images_per_s);
+    print_number(f, "exchange_share", r->exchange_share);
+    print_number(f, "load_s", r->load_s);
+    print_number(f, "total_s", r->total_s);
+    print_number(f, "node_hours", r->node_hours);
+    fputc('}', f);
+}
+
+static void print_json(FILE *f, const struct plan *p)
+{
+    const struct plan_job *j = &p->job;
+
+    fputs("{\"model\":", f);
+    json_write_string(f, p->options->model, strlen(p->options->model));
+    fputs(",\"machine\":", f);
+    json_write_string(f, j->machine.name, strlen(j->machine.name));
+    fprintf(f, ",\"nodes\":%d,\"ranks_per_node\":%d,\"prompt_tokens\":%d,\"new_tokens\":%d,\"batch\":%d",
+            j->nodes, j->ranks_per_node, p->cfg.vision.n_patches + j->text_tokens, j->new_tokens,
+            j->batch);
+    fputs(",\"rows\":[", f);
+    for (int i = 0; i < p->n_rows; i++)
+        print_json_row(f, p, i);
+    fputs("]}\n", f);
+}
+
+int cmd_plan(const struct options *o, FILE *f)
+{
+    struct plan p = {.options = o};
+
+    TRY(open_model(&p));
+    TRY(set_job(&p));
+    set_weight_bytes(&p.job, o->int4_group);
+    TRY(predict_all(&p));
+    if (o->plan_print_machine)
+        cost_machine_print(f, &p.job.machine);
+    else if (o->json)
+        print_json(f, &p);
+    else
+        print_text(f, &p);
+    if (p.chosen < 0 && !o->plan_print_machine)
+        return FAIL(ERR_NOMEM, "%s: even %d ranks a replica need %.2f GB each, and --memory is %s", o->model,
+                    p.row[p.n_rows - 1].tp, p.row[p.n_rows - 1].rank_bytes / 1e9, o->plan_memory);
+    return OK;
+}

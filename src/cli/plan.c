@@ -1,0 +1,148 @@
+/* One row of a plan; see plan.h.
+ *
+ * A replica answers `batch` prompts at a time: it encodes images, prefills prompts one by one, and
+ * all open sequences share each decode step. So an image costs vision + prefill + its part of the
+ * steps. Input, decoding of image files and output run beside the compute and are not counted. */
+#include "plan.h"
+
+#include <math.h>
+
+#include "status.h"
+
+/* A group of ranks at work. */
+struct group {
+    const struct plan_job *job;
+    struct cost_place place;
+    double share;
+    int tp;
+};
+
+struct span {
+    double seconds, exchange; /* exchange is part of seconds */
+};
+
+enum work_of { WORK_IMAGE, WORK_PROMPT, WORK_STEP };
+
+static double prompt_tokens(const struct plan_job *job)
+{
+    return job->model.cfg->vision.n_patches + job->text_tokens;
+}
+
+static struct cost_work work_of(const struct plan_job *job, enum work_of which,
+                                const struct tp_plan *p)
+{
+    const struct model_config *c = job->model.cfg;
+
+    switch (which) {
+    case WORK_IMAGE:
+        return cost_of_image(c, p, &job->weights);
+    case WORK_PROMPT:
+        return cost_of_prompt(c, p, &job->weights, prompt_tokens(job));
+    case WORK_STEP:
+        break;
+    }
+    return cost_of_step(c, p, &job->weights, job->batch, prompt_tokens(job) + job->new_tokens / 2.0);
+}
+
+/* The slowest rank; where ranks share units, the mean. */
+static int group_span(struct span *out, const struct group *g, enum work_of which)
+{
+    const struct cost_machine *m = &g->job->machine;
+    double sum = 0, most = 0;
+
+    *out = (struct span){0};
+    for (int r = 0; r < g->tp; r++) {
+        struct tp_plan p;
+        struct cost_work w;
+        double s;
+
+        TRY(tp_plan_make(&p, g->job->model.cfg, g->tp, r));
+        w = work_of(g->job, which, &p);
+        s = cost_rank_seconds(m, &w, g->share);
+        sum += s;
+        most = fmax(most, s);
+        if (r == 0 && g->tp > 1)
+            out->exchange = cost_sum_seconds(m, &w, &g->place);
+    }
+    out->seconds = out->exchange + (g->place.ranks_per_node > m->units ? sum / g->tp : most);
+    return OK;
+}
+
+/* One image by one rank, while the others do theirs. */
+static int by_image_span(struct span *out, const struct group *g)
+{
+    struct tp_plan p;
+    struct cost_work w;
+
+    TRY(tp_plan_make(&p, g->job->model.cfg, 1, 0));
+    w = work_of(g->job, WORK_IMAGE, &p);
+    *out = (struct span){.seconds = cost_rank_seconds(&g->job->machine, &w, g->share) / g->tp};
+    return OK;
+}
+
+static int vision_span(struct span *out, bool *by_image, const struct group *g)
+{
+    struct span whole;
+
+    TRY(group_span(out, g, WORK_IMAGE));
+    *by_image = g->tp > 1 && g->job->batch >= g->tp;
+    if (!*by_image)
+        return OK;
+    TRY(by_image_span(&whole, g));
+    *out = whole;
+    return OK;
+}
+
+static int rank_bytes(double *out, const struct plan_job *job, int tp)
+{
+    *out = 0;
+    for (int r = 0; r < tp; r++) {
+        struct tp_plan p;
+
+        TRY(tp_plan_make(&p, job->model.cfg, tp, r));
+        *out = fmax(*out, (double)info_rank_weight_bytes(&job->model, &p));
+    }
+    return OK;
+}
+
+static void add_totals(struct plan_row *row, const struct plan_job *job)
+{
+    const double node_bytes = row->rank_bytes * job->ranks_per_node;
+
+    row->images_per_s = row->replicas / row->image_s;
+    row->load_s = node_bytes / job->machine.load_bytes_s;
+    if (job->n_images > 0) {
+        row->total_s = row->load_s + job->n_images / row->images_per_s;
+        row->node_hours = row->total_s * job->nodes / 3600;
+    }
+}
+
+int plan_predict(struct plan_row *out, const struct plan_job *job, int tp)
+{
+    const int n_ranks = job->nodes * job->ranks_per_node;
+    const int here = tp < job->ranks_per_node ? tp : job->ranks_per_node;
+    struct plan_row row = {.tp = tp, .replicas = n_ranks / tp, .idle = n_ranks % tp};
+    struct group g = {.job = job, .tp = tp};
+    struct span vision, prefill, step;
+    double steps;
+
+    if (tp > n_ranks)
+        return FAIL(ERR_USAGE, "groups of %d ranks out of %d", tp, n_ranks);
+    g.place = (struct cost_place){tp, job->ranks_per_node, here};
+    g.share = cost_share(&job->machine, &g.place);
+    TRY(rank_bytes(&row.rank_bytes, job, tp));
+    TRY(vision_span(&vision, &row.vision_by_image, &g));
+    TRY(group_span(&prefill, &g, WORK_PROMPT));
+    TRY(group_span(&step, &g, WORK_STEP));
+    steps = (double)(job->new_tokens - 1) / job->batch;
+    row.fits = job->memory_bytes <= 0 || row.rank_bytes <= job->memory_bytes;
+    row.vision_s = vision.seconds;
+    row.prefill_s = prefill.seconds;
+    row.step_s = step.seconds;
+    row.image_s = vision.seconds + prefill.seconds + steps * step.seconds;
+    row.exchange_share =
+        (vision.exchange + prefill.exchange + steps * step.exchange) / row.image_s;
+    add_totals(&row, job);
+    *out = row;
+    return OK;
+}
