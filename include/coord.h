@@ -27,14 +27,22 @@ struct coord_layout {
     int tp, replicas; /* tp * replicas + idle = ranks */
     int idle;         /* ranks without work (--allow-idle) */
     int replica;      /* this rank's, -1: idle */
-    int tp_rank;
+    int tp_rank; /* -1: idle */
     char why[256]; /* how tp was chosen, one line */
 };
-/* tp, replicas 0: chosen. The smallest tp whose planned bytes a rank (bytes_of(tp), same on all ranks) fit into
- * `memory_bytes` and that divides the ranks; ERR_USAGE names ranks left over unless allow_idle, ERR_NOMEM the
- * numbers when nothing fits. Pure. */
-int coord_layout_make(struct coord_layout *out, int n_ranks, int rank, int tp, int replicas, bool allow_idle,
-                      size_t memory_bytes, size_t (*bytes_of)(const void *context, int tp), const void *context);
+struct coord_layout_params { /* the same on all ranks, but for rank */
+    int n_ranks, rank;
+    int tp, replicas; /* 0: chosen */
+    bool allow_idle;
+    size_t memory_bytes; /* of each rank */
+    /* Planned bytes a rank; SIZE_MAX: the model cannot be split so far. */
+    size_t (*bytes_of)(const void *context, int tp);
+    const void *context;
+};
+/* The smallest tp whose bytes fit and (unless ranks may be idle) that divides the ranks; with
+ * replicas given, the ranks there are for each. What the user asked for is not doubted. ERR_USAGE
+ * names ranks left over unless allow_idle, ERR_NOMEM the numbers when nothing fits. Pure. */
+int coord_layout_make(struct coord_layout *out, const struct coord_layout_params *p);
 
 /* ---- the run ---- */
 
