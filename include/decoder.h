@@ -23,26 +23,41 @@ struct decoder_params {
 struct decoder;
 
 /* Asks for its tensors in `list`. Borrowed: cfg, tp. Checks lm_head against `tied` (see weights_find). */
-int decoder_create(struct decoder **out, const struct model_config *cfg, const struct decoder_params *p, struct tp *tp,
-                   const struct weights *w, struct weights_list *list);
+int decoder_create(struct decoder **out, const struct model_config *cfg,
+                   const struct decoder_params *p, struct tp *tp, const struct weights *w,
+                   struct weights_list *list);
 void decoder_destroy(struct decoder *d);
 /* How its matrices are held, after weights_load. */
 enum dtype decoder_weights_dtype(const struct decoder *d);
-/* Step-arena bytes for a forward of n_tok tokens. */
+/* Step-arena bytes for a pass of n_tok tokens or rows. */
 size_t decoder_step_bytes(const struct model_config *cfg, const struct tp_plan *plan, size_t n_tok);
 /* Largest n_tok * n_out of a row-parallel product, for tp_create. */
 size_t decoder_row_elems(const struct model_config *cfg, size_t n_tok);
 
-/* x [n_ids, d_model] = scaled text embeddings; then the rows whose id is image_token are replaced, in order, by the
- * rows of features [n_image_rows, d_model] (device memory, NULL if none). Collective. */
-int decoder_embed(struct decoder *d, float *x, const int32_t *ids, size_t n_ids, const float *features, size_t n_image_rows);
-/* Runs tokens kvseq_len(seq) .. + n_tok through all layers, appending to seq. x is read and written: afterwards it is
- * the residual stream of the last layer. n_prefix: tokens of the prompt. Collective. */
-int decoder_forward(struct decoder *d, struct arena *step, struct kvcache *kv, struct kvseq *seq, float *x, size_t n_tok,
-                    size_t n_prefix, const struct tap *tap);
-/* Final norm and logits of row `row` of x: logits_local [vocab.end - vocab.begin], soft-capped. */
-int decoder_logits(struct decoder *d, struct arena *step, const float *x, size_t row, float *logits_local);
+/* x [n_ids, d_model] = scaled text embeddings; then the rows whose id is image_token are replaced,
+ * in order, by those of image[0], image[1], ... [n_patches, d_model] each (device memory). Without
+ * images (NULL, as for generated tokens) every id is text. Collective. */
+int decoder_embed(struct decoder *d, float *x, const int32_t *ids, size_t n_ids,
+                  const float *const *image, size_t n_images);
+/* Runs the n_tok tokens of a prompt through all layers into seq, which is empty. x [n_tok, d_model]
+ * is read and written: afterwards it is the residual stream of the last layer. Collective. */
+int decoder_prefill(struct decoder *d, struct arena *step, struct kvcache *kv, struct kvseq *seq,
+                    float *x, size_t n_tok, const struct tap *tap);
+/* Decoding: row r of x [n_rows, d_model] is the next token of rows[r].seq; no two rows are of one
+ * sequence. The result of a row has the same bits in any company. n_rows <= OPS_MAX_ROWS.
+ * Collective. */
+struct decoder_row {
+    struct kvseq *seq;
+    size_t n_prefix; /* tokens of its prompt */
+};
+int decoder_step(struct decoder *d, struct arena *step, struct kvcache *kv,
+                 const struct decoder_row *rows, size_t n_rows, float *x);
+/* Final norm and logits of the rows of x: logits_local [n_rows, vocab.end - vocab.begin],
+ * soft-capped. */
+int decoder_logits(struct decoder *d, struct arena *step, const float *x, size_t n_rows,
+                   float *logits_local);
 /* Final norm of all rows, for the tap only. */
-int decoder_show_final_norm(struct decoder *d, struct arena *step, const float *x, size_t n_tok, const struct tap *tap);
+int decoder_show_final_norm(struct decoder *d, struct arena *step, const float *x, size_t n_tok,
+                            const struct tap *tap);
 
 #endif

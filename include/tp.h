@@ -63,15 +63,18 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
 int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *table_local,
              float scale, size_t n_tok);
 
-/* Over logits split by vocabulary (local part [vocab.end - vocab.begin] on each rank): */
-/* n_best largest of all, ties to the lower id; the same arrays on every rank. n_best <= TP_MAX_BEST
- * and <= n_vocab. A NaN sorts before every number. */
+/* Over logits split by vocabulary (the local part of each of n_rows rows, [n_rows, vocab.end -
+ * vocab.begin] on each rank); one exchange for all rows as long as n_rows * n_best <= TP_MAX_BEST: */
+/* Of each row the n_best largest of all, ties to the lower id: [n_rows, n_best], the same on every
+ * rank. n_best <= TP_MAX_BEST and <= n_vocab. A NaN sorts before every number. */
 enum { TP_MAX_BEST = 256 };
-int tp_topn(struct tp *t, const float *logits_local, size_t n_best, float *value, int32_t *id);
-/* log of the sum of exp over the whole vocabulary, exact over the split. max: the largest logit
- * (from tp_topn). */
-int tp_log_sum_exp(struct tp *t, const float *logits_local, float max, double *out);
-/* The complete row [n_vocab] on every rank, host memory. */
+int tp_topn(struct tp *t, const float *logits_local, size_t n_rows, size_t n_best, float *value,
+            int32_t *id);
+/* log of the sum of exp over the whole vocabulary, exact over the split. max, out [n_rows]: the
+ * largest logit (from tp_topn), and the result. */
+int tp_log_sum_exp(struct tp *t, const float *logits_local, size_t n_rows, const float *max,
+                   double *out);
+/* One complete row [n_vocab] on every rank, host memory. */
 int tp_gather_logits(struct tp *t, const float *logits_local, float *out);
 
 #endif

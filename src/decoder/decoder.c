@@ -6,7 +6,8 @@
  * there are exactly two exchanges per layer and neither can be put off past its norm. The seam
  * between sub-layers (post-norm, residual, next pre-norm) is one fused step of ops.
  *
- * Prefill and decoding are the same pass over n_tok new tokens. */
+ * Prefill and decoding are the same pass over rows of tokens: all of one prompt, or the next of each
+ * of several sequences. Only rotation and attention ask which. */
 #include "decoder.h"
 
 #include <math.h>
@@ -19,20 +20,21 @@
 enum { TILE_TOKENS = 256 };
 
 /* What a pass of n_tok tokens holds in the step arena. */
-struct decoder_step {
-    float *y;         /* [n_tok, d_model] normed              */
-    float *f;         /* [n_tok, d_model] a sub-layer's output */
-    float *q, *att;   /* [n_tok, local heads * d_head]        */
-    float *k, *v;     /* [n_tok, local KV heads * d_head]     */
-    float *ff;        /* [TILE_TOKENS, local feed-forward]    */
+struct decoder_buffers {
+    float *y;       /* [n_tok, d_model] normed              */
+    float *f;       /* [n_tok, d_model] a sub-layer's output */
+    float *q, *att; /* [n_tok, local heads * d_head]        */
+    float *k, *v;   /* [n_tok, local KV heads * d_head]     */
+    float *ff;      /* [TILE_TOKENS, local feed-forward]    */
 };
 
 /* One pass: what every layer needs to know of it. */
 struct pass {
-    struct decoder_step s;
+    struct decoder_buffers s;
     const struct kvcache *kv;
-    const struct kvseq *seq;
-    size_t n_tok, pos0, n_prefix;
+    const struct kvseq *seq; /* of the prompt; in a step that of the first row */
+    size_t n_tok;            /* rows of x */
+    bool is_step;            /* the rows are those of ops_set_rows */
 };
 
 static size_t range_len(struct tp_range r)
@@ -55,8 +57,9 @@ static void map_heads(struct decoder *d)
         d->kv_of_head[h - plan->heads.begin] = (int32_t)(h / group - plan->kv_heads.begin);
 }
 
-int decoder_create(struct decoder **out, const struct model_config *cfg, const struct decoder_params *p, struct tp *tp,
-                   const struct weights *w, struct weights_list *list)
+int decoder_create(struct decoder **out, const struct model_config *cfg,
+                   const struct decoder_params *p, struct tp *tp, const struct weights *w,
+                   struct weights_list *list)
 {
     struct decoder *d = calloc(1, sizeof *d);
     int rc;
@@ -65,6 +68,7 @@ int decoder_create(struct decoder **out, const struct model_config *cfg, const s
         return FAIL(ERR_NOMEM, "decoder");
     d->cfg = &cfg->text;
     d->image_token = cfg->image_token;
+    d->n_patches = (size_t)cfg->vision.n_patches;
     d->params = *p;
     d->tp = tp;
     d->dev = tp_device(tp);
@@ -115,13 +119,14 @@ size_t decoder_step_bytes(const struct model_config *cfg, const struct tp_plan *
            arena_round(tile_tokens(n_tok) * range_len(plan->ff) * sizeof(float));
 }
 
-static struct decoder_step take_step(const struct decoder *d, struct arena *a, size_t n_tok)
+static struct decoder_buffers take_buffers(const struct decoder *d, struct arena *a, size_t n_tok)
 {
     const struct tp_plan *plan = tp_plan_of(d->tp);
     const size_t n = (size_t)d->cfg->d_model, d_head = (size_t)d->cfg->d_head;
-    const size_t q_cols = range_len(plan->heads) * d_head, kv_cols = range_len(plan->kv_heads) * d_head;
+    const size_t q_cols = range_len(plan->heads) * d_head,
+                 kv_cols = range_len(plan->kv_heads) * d_head;
 
-    return (struct decoder_step){
+    return (struct decoder_buffers){
         .y = arena_take(a, n_tok * n * sizeof(float)),
         .f = arena_take(a, n_tok * n * sizeof(float)),
         .q = arena_take(a, n_tok * q_cols * sizeof(float)),
@@ -134,21 +139,41 @@ static struct decoder_step take_step(const struct decoder *d, struct arena *a, s
 
 /* ---- input ---- */
 
-int decoder_embed(struct decoder *d, float *x, const int32_t *ids, size_t n_ids, const float *features, size_t n_image_rows)
+/* n rows of the images' features, from the at-th of all on. */
+static int copy_features(struct decoder *d, float *x, const float *const *image, size_t at,
+                         size_t n)
+{
+    const size_t n_cols = (size_t)d->cfg->d_model;
+
+    while (n > 0) {
+        const size_t row = at % d->n_patches, left = d->n_patches - row,
+                     n_now = n < left ? n : left;
+
+        TRY(ops_copy(d->dev, x, image[at / d->n_patches] + row * n_cols,
+                     n_now * n_cols * sizeof(float)));
+        x += n_now * n_cols;
+        at += n_now;
+        n -= n_now;
+    }
+    return OK;
+}
+
+int decoder_embed(struct decoder *d, float *x, const int32_t *ids, size_t n_ids,
+                  const float *const *image, size_t n_images)
 {
     const size_t n = (size_t)d->cfg->d_model;
-    size_t i = 0, next_image = 0;
+    size_t i = 0, n_placed = 0;
 
     while (i < n_ids) {
-        const bool image = ids[i] == d->image_token;
+        const bool is_image = image && ids[i] == d->image_token;
         size_t end = i + 1;
 
-        while (end < n_ids && (ids[end] == d->image_token) == image)
+        while (end < n_ids && (image && ids[end] == d->image_token) == is_image)
             end++;
-        if (image) {
-            ASSERT(next_image + (end - i) <= n_image_rows);
-            TRY(ops_copy(d->dev, x + i * n, features + next_image * n, (end - i) * n * sizeof(float)));
-            next_image += end - i;
+        if (is_image) {
+            ASSERT(n_placed + (end - i) <= n_images * d->n_patches);
+            TRY(copy_features(d, x + i * n, image, n_placed, end - i));
+            n_placed += end - i;
         } else {
             TRY(tp_embed(d->tp, x + i * n, ids + i, &d->table, d->embed_scale, end - i));
         }
@@ -162,39 +187,55 @@ int decoder_embed(struct decoder *d, float *x, const int32_t *ids, size_t n_ids,
 /* Sliding layers lose the window's far side only while decoding, and only as transformers does it. */
 static size_t window_of(const struct decoder *d, int layer)
 {
-    return d->params.window == DECODER_WINDOW_HF && d->cfg->sliding[layer] ? (size_t)d->cfg->window : 0;
+    return d->params.window == DECODER_WINDOW_HF && d->cfg->sliding[layer] ? (size_t)d->cfg->window
+                                                                           : 0;
+}
+
+/* att = attention(q, k, v), which join the cache before. */
+static int attend(struct decoder *d, int layer, const struct pass *p)
+{
+    const struct text_config *c = d->cfg;
+    const struct tp_plan *plan = tp_plan_of(d->tp);
+    const struct decoder_buffers *s = &p->s;
+    const size_t n_heads = range_len(plan->heads), n_kv = range_len(plan->kv_heads);
+    const struct ops_kv kv = kvcache_layer(p->kv, p->seq, layer);
+    const struct ops_attention a = {
+        .n_tok = p->n_tok,
+        .n_heads = n_heads,
+        .kv_of_head = d->kv_of_head,
+        .d_head = (size_t)c->d_head,
+        .n_prefix = p->n_tok,
+        .window = window_of(d, layer),
+        .scale = c->attn_scale,
+        .softcap = c->attn_softcap,
+        .precision = ops_precision_beside(&d->layers[layer].q_w),
+    };
+
+    if (p->is_step) {
+        TRY(ops_rope_store_rows(d->dev, s->q, s->k, s->v, &kv, c->rope_theta, n_heads, n_kv,
+                                a.d_head));
+        return ops_attention_rows(d->dev, s->att, s->q, &kv, &a);
+    }
+    TRY(ops_rope_store(d->dev, s->q, s->k, s->v, &kv, 0, c->rope_theta, p->n_tok, n_heads, n_kv,
+                       a.d_head));
+    return ops_attention(d->dev, s->att, s->q, &kv, &a);
 }
 
 /* f = o_proj(attention(y)) */
 static int attention_block(struct decoder *d, int layer, const struct pass *p)
 {
-    const struct text_config *c = d->cfg;
     const struct decoder_layer *w = &d->layers[layer];
-    const struct tp_plan *plan = tp_plan_of(d->tp);
-    const size_t n = (size_t)c->d_model, d_head = (size_t)c->d_head, n_heads = range_len(plan->heads);
-    const struct ops_kv kv = kvcache_layer(p->kv, p->seq, layer);
-    const struct ops_attention a = {
-        .n_tok = p->n_tok,
-        .pos0 = p->pos0,
-        .n_heads = n_heads,
-        .kv_of_head = d->kv_of_head,
-        .d_head = d_head,
-        .n_prefix = p->n_prefix,
-        .window = window_of(d, layer),
-        .scale = c->attn_scale,
-        .softcap = c->attn_softcap,
-        .precision = ops_precision_beside(&w->q_w),
-    };
+    const size_t n = (size_t)d->cfg->d_model, d_head = (size_t)d->cfg->d_head;
+    const size_t n_chunks = (size_t)d->cfg->n_heads;
+    const size_t n_cols = range_len(tp_plan_of(d->tp)->heads) * d_head;
 
     TRY(ops_linear(d->dev, p->s.q, p->s.y, &w->q_w, NULL, OPS_ACT_NONE, p->n_tok));
     TRY(ops_linear(d->dev, p->s.k, p->s.y, &w->k_w, NULL, OPS_ACT_NONE, p->n_tok));
     TRY(ops_linear(d->dev, p->s.v, p->s.y, &w->v_w, NULL, OPS_ACT_NONE, p->n_tok));
-    TRY(ops_rope_store(d->dev, p->s.q, p->s.k, p->s.v, &kv, p->pos0, c->rope_theta, p->n_tok, n_heads,
-                       range_len(plan->kv_heads), d_head));
-    TRY(ops_attention(d->dev, p->s.att, p->s.q, &kv, &a));
+    TRY(attend(d, layer, p));
     for (size_t t = 0; t < p->n_tok; t += TILE_TOKENS)
-        TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.att + t * n_heads * d_head, &w->o_w, d_head, (size_t)c->n_heads, NULL, NULL,
-                          tile_tokens(p->n_tok - t), "attention output"));
+        TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.att + t * n_cols, &w->o_w, d_head, n_chunks,
+                          NULL, NULL, tile_tokens(p->n_tok - t), "attention output"));
     return OK;
 }
 
@@ -209,32 +250,62 @@ static int feed_forward_block(struct decoder *d, int layer, const struct pass *p
         const size_t n_tok = tile_tokens(p->n_tok - t);
 
         TRY(ops_linear_geglu(d->dev, p->s.ff, p->s.y + t * n, &w->gate_w, &w->up_w, n_tok));
-        TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.ff, &w->down_w, grain, n_chunks, NULL, NULL, n_tok, "feed-forward output"));
+        TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.ff, &w->down_w, grain, n_chunks, NULL, NULL,
+                          n_tok, "feed-forward output"));
     }
     return OK;
 }
 
-int decoder_forward(struct decoder *d, struct arena *step, struct kvcache *kv, struct kvseq *seq, float *x, size_t n_tok,
-                    size_t n_prefix, const struct tap *tap)
+/* All layers; x becomes the residual stream of the last. */
+static int run_layers(struct decoder *d, const struct pass *p, float *x, const struct tap *tap)
 {
     const struct text_config *c = d->cfg;
-    const size_t n = (size_t)c->d_model;
-    struct pass p = {.s = take_step(d, step, n_tok), .kv = kv, .seq = seq, .n_tok = n_tok, .pos0 = kvseq_len(seq), .n_prefix = n_prefix};
+    const struct decoder_buffers *s = &p->s;
+    const size_t n = (size_t)c->d_model, n_tok = p->n_tok;
 
-    TRY(kvcache_extend(kv, seq, n_tok));
     TRY(ops_show(d->dev, tap, TAP_EMBEDS, 0, x, n_tok, n));
-    TRY(ops_rmsnorm(d->dev, p.s.y, x, &d->layers[0].norm_in, c->eps, n_tok, n));
+    TRY(ops_rmsnorm(d->dev, s->y, x, &d->layers[0].norm_in, c->eps, n_tok, n));
     for (int i = 0; i < c->n_layers; i++) {
         const struct decoder_layer *w = &d->layers[i];
         const struct tensor *next = i + 1 < c->n_layers ? &d->layers[i + 1].norm_in : NULL;
 
-        TRY(attention_block(d, i, &p));
-        TRY(ops_postnorm_add_norm(d->dev, x, p.s.f, &w->norm_attn, p.s.y, &w->norm_ff, c->eps, n_tok, n));
-        TRY(feed_forward_block(d, i, &p));
-        TRY(ops_postnorm_add_norm(d->dev, x, p.s.f, &w->norm_ff_out, p.s.y, next, c->eps, n_tok, n));
+        TRY(attention_block(d, i, p));
+        TRY(ops_postnorm_add_norm(d->dev, x, s->f, &w->norm_attn, s->y, &w->norm_ff, c->eps, n_tok,
+                                  n));
+        TRY(feed_forward_block(d, i, p));
+        TRY(ops_postnorm_add_norm(d->dev, x, s->f, &w->norm_ff_out, s->y, next, c->eps, n_tok, n));
         TRY(ops_show(d->dev, tap, TAP_LAYER, i, x, n_tok, n));
     }
     return OK;
+}
+
+int decoder_prefill(struct decoder *d, struct arena *step, struct kvcache *kv, struct kvseq *seq,
+                    float *x, size_t n_tok, const struct tap *tap)
+{
+    const struct pass p = {.s = take_buffers(d, step, n_tok), .kv = kv, .seq = seq, .n_tok = n_tok};
+
+    ASSERT(kvseq_len(seq) == 0);
+    TRY(kvcache_extend(kv, seq, n_tok));
+    return run_layers(d, &p, x, tap);
+}
+
+int decoder_step(struct decoder *d, struct arena *step, struct kvcache *kv,
+                 const struct decoder_row *rows, size_t n_rows, float *x)
+{
+    const struct pass p = {.s = take_buffers(d, step, n_rows),
+                           .kv = kv,
+                           .seq = rows[0].seq,
+                           .n_tok = n_rows,
+                           .is_step = true};
+
+    ASSERT(n_rows <= OPS_MAX_ROWS);
+    for (size_t r = 0; r < n_rows; r++) {
+        d->row[r] = (struct ops_row){.pos = kvseq_len(rows[r].seq), .n_prefix = rows[r].n_prefix};
+        TRY(kvcache_extend(kv, rows[r].seq, 1));
+        d->row[r].page = kvcache_layer(kv, rows[r].seq, 0).page;
+    }
+    TRY(ops_set_rows(d->dev, d->row, n_rows));
+    return run_layers(d, &p, x, NULL);
 }
 
 /* ---- output ---- */
@@ -252,19 +323,28 @@ static int close_rows(struct decoder *d, float *logits, size_t n)
     return OK;
 }
 
-int decoder_logits(struct decoder *d, struct arena *step, const float *x, size_t row, float *logits_local)
+/* One product for all rows, but where an untied lm_head lacks rows: there each has a gap behind. */
+int decoder_logits(struct decoder *d, struct arena *step, const float *x, size_t n_rows,
+                   float *logits_local)
 {
     const size_t n = (size_t)d->cfg->d_model, n_local = range_len(tp_plan_of(d->tp)->vocab);
     const struct tensor *head = d->cfg->tied ? &d->table : &d->head;
-    float *y = arena_take(step, n * sizeof(float));
+    const size_t n_head = head->dim[0], at_once = n_head == n_local ? n_rows : 1;
+    float *y = arena_take(step, n_rows * n * sizeof(float));
 
-    TRY(ops_rmsnorm(d->dev, y, x + row * n, &d->norm_out, d->cfg->eps, 1, n));
-    TRY(ops_linear(d->dev, logits_local, y, head, NULL, OPS_ACT_NONE, 1));
-    TRY(ops_softcap(d->dev, logits_local, d->cfg->logit_softcap, head->dim[0]));
-    return close_rows(d, logits_local + head->dim[0], n_local - head->dim[0]);
+    TRY(ops_rmsnorm(d->dev, y, x, &d->norm_out, d->cfg->eps, n_rows, n));
+    for (size_t r = 0; r < n_rows; r += at_once) {
+        float *logits = logits_local + r * n_local;
+
+        TRY(ops_linear(d->dev, logits, y + r * n, head, NULL, OPS_ACT_NONE, at_once));
+        TRY(ops_softcap(d->dev, logits, d->cfg->logit_softcap, at_once * n_head));
+        TRY(close_rows(d, logits + n_head, n_local - n_head));
+    }
+    return OK;
 }
 
-int decoder_show_final_norm(struct decoder *d, struct arena *step, const float *x, size_t n_tok, const struct tap *tap)
+int decoder_show_final_norm(struct decoder *d, struct arena *step, const float *x, size_t n_tok,
+                            const struct tap *tap)
 {
     const size_t n = (size_t)d->cfg->d_model;
     float *y;

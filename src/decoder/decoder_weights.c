@@ -56,7 +56,8 @@ static int want_attention(const struct decoder *d, const struct want *w, struct 
 {
     const struct tp_plan *plan = tp_plan_of(d->tp);
     const size_t n = (size_t)d->cfg->d_model, d_head = (size_t)d->cfg->d_head;
-    const size_t q_dim = (size_t)d->cfg->n_heads * d_head, kv_dim = (size_t)d->cfg->n_kv_heads * d_head;
+    const size_t q_dim = (size_t)d->cfg->n_heads * d_head,
+                 kv_dim = (size_t)d->cfg->n_kv_heads * d_head;
     const struct tp_range all = {0, n};
     const struct tp_range q = {plan->heads.begin * d_head, plan->heads.end * d_head};
     const struct tp_range kv = {plan->kv_heads.begin * d_head, plan->kv_heads.end * d_head};
@@ -105,7 +106,8 @@ static int want_untied_head(struct decoder *d, const struct weights *w, struct w
     int n_dims;
 
     if (!weights_find(w, head_name, &n_dims, dim))
-        return FAIL(ERR_MODEL, "%s is missing, and config.json says tie_word_embeddings false", head_name);
+        return FAIL(ERR_MODEL, "%s is missing, and config.json says tie_word_embeddings false",
+                    head_name);
     if (n_dims != 2 || dim[0] == 0 || dim[0] > n_vocab || dim[1] != n)
         return FAIL(ERR_MODEL, "%s: expected at most %zu rows of %zu", head_name, n_vocab, n);
     r.end = r.end < dim[0] ? r.end : dim[0];
@@ -121,7 +123,8 @@ int decoder_want(struct decoder *d, const struct weights *w, struct weights_list
     const size_t dim[2] = {(size_t)d->cfg->n_vocab, (size_t)d->cfg->d_model};
     const struct want top = {.list = l, .layer = -1};
 
-    TRY(weights_want(l, "language_model.model.embed_tokens.weight", 2, dim, r.begin, r.end - r.begin, 0, dim[1], true, &d->table));
+    TRY(weights_want(l, "language_model.model.embed_tokens.weight", 2, dim, r.begin,
+                     r.end - r.begin, 0, dim[1], true, &d->table));
     weights_may_convert(l, dim[1]);
     for (int i = 0; i < d->cfg->n_layers; i++)
         TRY(want_layer(d, l, i));

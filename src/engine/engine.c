@@ -12,90 +12,55 @@
 #include "sizes.h"
 #include "status.h"
 
-enum {
-    TEXT_TOKENS = 512, /* room for the text of a prompt when the caller names no limit */
-    INT4_GROUP = 32    /* as the header says */
-};
+enum { INT4_GROUP = 32 /* as the header says */ };
 
 static size_t max_of(size_t a, size_t b)
 {
     return a > b ? a : b;
 }
 
-static size_t local_vocab(const struct engine *e)
-{
-    return e->plan.vocab.end - e->plan.vocab.begin;
-}
-
-/* Floats of each replica buffer, in the order they are taken. */
-struct replica_elems {
-    size_t pixels, features, x, logits;
-};
-
-static struct replica_elems replica_elems(const struct engine *e)
-{
-    const size_t px = (size_t)e->cfg.vision.image_px, d = (size_t)e->cfg.text.d_model;
-
-    return (struct replica_elems){
-        .pixels = 3 * px * px,
-        .features = (size_t)e->params.max_images * (size_t)e->cfg.vision.n_patches * d,
-        .x = e->max_prompt * d,
-        .logits = local_vocab(e),
-    };
-}
-
-static size_t replica_bytes(const struct engine *e)
-{
-    const struct replica_elems n = replica_elems(e);
-
-    return arena_round(n.pixels * sizeof(float)) + arena_round(n.features * sizeof(float)) + arena_round(n.x * sizeof(float)) +
-           arena_round(n.logits * sizeof(float));
-}
-
-/* The longest prompt and answer; refuses what the model's positions do not cover. */
-static int set_limits(struct engine *e)
-{
-    const size_t positions = (size_t)e->cfg.text.max_positions;
-    const size_t images = (size_t)e->params.max_images * (size_t)e->cfg.vision.n_patches;
-    size_t prompt = e->params.max_prompt_tokens > 0 ? (size_t)e->params.max_prompt_tokens : images + TEXT_TOKENS;
-
-    if (e->params.max_new_tokens < 1 || e->params.max_images < 1 || e->params.max_beams < 1)
-        return FAIL(ERR_USAGE, "at least one new token, image and beam: got %d, %d, %d", e->params.max_new_tokens,
-                    e->params.max_images, e->params.max_beams);
-    if (images + 2 + (size_t)e->params.max_new_tokens > positions)
-        return FAIL(ERR_USAGE, "%d image(s) of %d tokens and %d new tokens do not fit the model's %zu positions",
-                    e->params.max_images, e->cfg.vision.n_patches, e->params.max_new_tokens, positions);
-    if (prompt + (size_t)e->params.max_new_tokens > positions)
-        prompt = positions - (size_t)e->params.max_new_tokens;
-    e->max_prompt = prompt;
-    e->max_tokens = prompt + (size_t)e->params.max_new_tokens;
-    return OK;
-}
-
-/* Pages: the prompt once; while beams are reordered, twice the beams' own tails. */
 static int create_kv(struct engine *e)
 {
-    const size_t beams = (size_t)e->params.max_beams;
-    const size_t tails = beams == 1 ? 1 : 2 * beams;
-    const size_t n_pages = kvcache_pages_for(e->max_prompt) + tails * (kvcache_pages_for((size_t)e->params.max_new_tokens) + 1);
+    const struct tp_range heads = e->plan.kv_heads;
 
-    return kvcache_create(&e->kv, e->dev, &e->cfg.text, e->plan.kv_heads.end - e->plan.kv_heads.begin, n_pages, 2 * beams,
-                          e->max_tokens);
+    return kvcache_create(&e->kv, e->dev, &e->cfg.text, heads.end - heads.begin, e->sizes.n_pages,
+                          e->sizes.n_seqs, e->sizes.max_tokens);
+}
+
+/* Owned, zeroed; a shortage is kept in *is_short. */
+static void *host_buffer(size_t n, size_t elem_bytes, bool *is_short)
+{
+    void *p = calloc(n ? n : 1, elem_bytes);
+
+    *is_short |= !p;
+    return p;
 }
 
 static int create_host_buffers(struct engine *e)
 {
-    const size_t beams = (size_t)e->params.max_beams;
+    const struct engine_sizes *s = &e->sizes;
+    const size_t beams = (size_t)e->params.max_beams, seqs = (size_t)e->params.max_seqs;
+    const size_t n_new = (size_t)e->params.max_new_tokens;
+    bool is_short = false;
 
-    e->n_best = beam_n_candidates(e->params.max_beams, CONFIG_MAX_EOS);
-    e->all_logits = calloc((size_t)e->cfg.text.n_vocab, sizeof *e->all_logits);
-    e->seqs = calloc(2 * beams, sizeof *e->seqs);
-    e->best_value = calloc(beams * e->n_best, sizeof *e->best_value);
-    e->best_id = calloc(beams * e->n_best, sizeof *e->best_id);
-    e->beam_parent = calloc(beams, sizeof *e->beam_parent);
-    e->beam_token = calloc(beams, sizeof *e->beam_token);
-    if (!e->all_logits || !e->seqs || !e->best_value || !e->best_id || !e->beam_parent || !e->beam_token)
-        return FAIL(ERR_NOMEM, "host buffers of %d beam(s)", e->params.max_beams);
+    e->all_logits = host_buffer((size_t)e->cfg.text.n_vocab, sizeof *e->all_logits, &is_short);
+    e->image = host_buffer((size_t)e->params.max_images, sizeof *e->image, &is_short);
+    e->seqs = host_buffer(2 * beams, sizeof *e->seqs, &is_short);
+    e->row = host_buffer(s->n_rows, sizeof *e->row, &is_short);
+    e->row_token = host_buffer(s->n_rows, sizeof *e->row_token, &is_short);
+    e->best_value = host_buffer(s->n_rows * s->n_best, sizeof *e->best_value, &is_short);
+    e->best_id = host_buffer(s->n_rows * s->n_best, sizeof *e->best_id, &is_short);
+    e->best_max = host_buffer(s->n_rows, sizeof *e->best_max, &is_short);
+    e->log_sum = host_buffer(s->n_rows, sizeof *e->log_sum, &is_short);
+    e->beam_parent = host_buffer(beams, sizeof *e->beam_parent, &is_short);
+    e->beam_token = host_buffer(beams, sizeof *e->beam_token, &is_short);
+    e->active = host_buffer(seqs, sizeof *e->active, &is_short);
+    e->request = host_buffer(seqs, sizeof *e->request, &is_short);
+    e->request_tokens = host_buffer(seqs * n_new, sizeof *e->request_tokens, &is_short);
+    if (is_short)
+        return FAIL(ERR_NOMEM, "host buffers of %zu rows and %zu beams", s->n_rows, beams);
+    for (size_t i = 0; i < seqs; i++)
+        e->request[i].tokens = e->request_tokens + i * n_new;
     return sampler_create(&e->sampler, e->cfg.text.n_vocab);
 }
 
@@ -109,22 +74,21 @@ static int reserve_scratch(struct engine *e)
     const size_t heads = (size_t)t->n_heads * (size_t)t->d_head;
     const size_t text = max_of(max_of((size_t)t->d_model, (size_t)t->d_ff), heads);
 
-    return ops_reserve(e->dev, max_of(e->max_prompt, (size_t)v->n_patches), max_of(vision, text));
+    return ops_reserve(e->dev, max_of(e->sizes.max_prompt, (size_t)v->n_patches),
+                       max_of(vision, text));
 }
 
 static int create_buffers(struct engine *e)
 {
-    const size_t step = max_of(vision_step_bytes(&e->cfg, &e->plan), decoder_step_bytes(&e->cfg, &e->plan, e->max_prompt));
-    struct replica_elems n;
+    const struct engine_sizes *s = &e->sizes;
 
     TRY(reserve_scratch(e));
-    TRY(arena_init(&e->step, e->dev, step));
-    TRY(arena_init(&e->replica, e->dev, replica_bytes(e)));
-    n = replica_elems(e);
-    e->pixels = arena_take(&e->replica, n.pixels * sizeof(float));
-    e->features = arena_take(&e->replica, n.features * sizeof(float));
-    e->x = arena_take(&e->replica, n.x * sizeof(float));
-    e->logits = arena_take(&e->replica, n.logits * sizeof(float));
+    TRY(arena_init(&e->step, e->dev, s->step_bytes));
+    TRY(arena_init(&e->replica, e->dev, s->replica_bytes));
+    e->pixels = arena_take(&e->replica, s->pixels * sizeof(float));
+    e->features = arena_take(&e->replica, s->features * sizeof(float));
+    e->x = arena_take(&e->replica, s->x * sizeof(float));
+    e->logits = arena_take(&e->replica, s->logits * sizeof(float));
     TRY(create_kv(e));
     return create_host_buffers(e);
 }
@@ -132,16 +96,15 @@ static int create_buffers(struct engine *e)
 /* Everything that one rank may fail at alone; the caller agrees on the outcome. */
 static int create_local(struct engine *e, struct weights *w, struct weights_list *list)
 {
-    const size_t row_elems = max_of(vision_row_elems(&e->cfg), decoder_row_elems(&e->cfg, e->max_prompt));
-
-    TRY(tp_create(&e->tp, e->dev, e->comm, &e->plan, row_elems));
+    TRY(tp_create(&e->tp, e->dev, e->comm, &e->plan, e->sizes.row_elems));
     TRY(vision_create(&e->vision, &e->cfg, e->tp, list));
     TRY(decoder_create(&e->decoder, &e->cfg, &e->params.decoder, e->tp, w, list));
     return create_buffers(e);
 }
 
-int engine_create(struct engine **out, const struct model_config *cfg, const struct engine_params *p, struct weights *w,
-                  struct device *d, struct comm *c, struct weights_stats *stats)
+int engine_create(struct engine **out, const struct model_config *cfg,
+                  const struct engine_params *p, struct weights *w, struct device *d,
+                  struct comm *c, struct weights_stats *stats)
 {
     struct engine *e = calloc(1, sizeof *e);
     struct weights_list *list = NULL;
@@ -154,7 +117,7 @@ int engine_create(struct engine **out, const struct model_config *cfg, const str
     e->comm = c;
     rc = tp_plan_make(&e->plan, cfg, comm_size(c), comm_rank(c));
     if (rc == OK)
-        rc = set_limits(e);
+        rc = engine_sizes_make(&e->sizes, cfg, p, &e->plan);
     if (rc == OK)
         rc = weights_list_create(&list);
     if (rc == OK)
@@ -178,11 +141,19 @@ void engine_destroy(struct engine *e)
     if (!e)
         return;
     sampler_destroy(e->sampler);
+    free(e->request_tokens);
+    free(e->request);
+    free(e->active);
     free(e->beam_token);
     free(e->beam_parent);
+    free(e->log_sum);
+    free(e->best_max);
     free(e->best_id);
     free(e->best_value);
+    free(e->row_token);
+    free(e->row);
     free(e->seqs);
+    free(e->image);
     free(e->all_logits);
     kvcache_destroy(e->kv);
     arena_release(&e->replica);
@@ -227,17 +198,4 @@ const char *engine_weights(const struct engine *e)
     default:
         return "bf16";
     }
-}
-
-int engine_encode(struct engine *e, const float *pixels, int slot, const struct tap *tap)
-{
-    const size_t px = (size_t)e->cfg.vision.image_px;
-    const size_t rows = (size_t)e->cfg.vision.n_patches * (size_t)e->cfg.text.d_model;
-
-    ASSERT(slot >= 0 && slot < e->params.max_images);
-    TRY(tap_show(tap, TAP_PIXELS, 0, pixels, 3 * px, px));
-    TRY(ops_upload(e->dev, e->pixels, pixels, 3 * px * px * sizeof(float)));
-    arena_reset(&e->step);
-    ops_set_phase(e->dev, OPS_PHASE_PREFILL);
-    return vision_encode(e->vision, &e->step, e->pixels, e->features + (size_t)slot * rows, tap);
 }

@@ -1,5 +1,5 @@
 /* Several beams of one prompt. The bookkeeping is beam.h's; here the live beams' cache sequences
- * follow it.
+ * follow it. Beams share their steps.
  *
  * Sequences share the prompt's pages. After a step, new beam i continues old beam parent[i]: the
  * first child of a beam takes its sequence over, later children fork it (one page is copied),
@@ -13,23 +13,24 @@
 
 struct search {
     struct beam *beam;
-    size_t n_best;    /* candidates of each live beam */
-    size_t n_prefix;  /* tokens of the prompt         */
+    size_t n_best;   /* candidates of each live beam */
+    size_t n_prefix; /* tokens of the prompt         */
+    size_t n_images;
     int n_beams;
     bool done;
 };
 
-/* Candidates of live beam `i` from the logits of the last pass, as log-probabilities. */
-static int take_candidates(struct engine *e, const struct search *s, int i)
+/* Candidates of the live beams from the logits of the last pass, as log-probabilities. */
+static int take_candidates(struct engine *e, const struct search *s)
 {
-    float *value = e->best_value + (size_t)i * s->n_best;
-    int32_t *id = e->best_id + (size_t)i * s->n_best;
-    double log_sum;
+    const size_t n_live = (size_t)beam_n_live(s->beam);
 
-    TRY(tp_topn(e->tp, e->logits, s->n_best, value, id));
-    TRY(tp_log_sum_exp(e->tp, e->logits, value[0], &log_sum));
-    for (size_t k = 0; k < s->n_best; k++)
-        value[k] = (float)((double)value[k] - log_sum);
+    TRY(tp_topn(e->tp, e->logits, n_live, s->n_best, e->best_value, e->best_id));
+    for (size_t i = 0; i < n_live; i++)
+        e->best_max[i] = e->best_value[i * s->n_best];
+    TRY(tp_log_sum_exp(e->tp, e->logits, n_live, e->best_max, e->log_sum));
+    for (size_t i = 0; i < n_live * s->n_best; i++)
+        e->best_value[i] = (float)((double)e->best_value[i] - e->log_sum[i / s->n_best]);
     return OK;
 }
 
@@ -72,10 +73,11 @@ static int advance(struct engine *e, struct search *s)
         return OK;
     TRY(rearrange(e, s, n_old));
     for (int i = 0; i < beam_n_live(s->beam); i++) {
-        TRY(engine_step(e, e->seqs[i], e->beam_token[i], s->n_prefix));
-        TRY(take_candidates(e, s, i));
+        e->row[i] = (struct decoder_row){e->seqs[i], s->n_prefix};
+        e->row_token[i] = e->beam_token[i];
     }
-    return OK;
+    TRY(engine_step(e, (size_t)beam_n_live(s->beam)));
+    return take_candidates(e, s);
 }
 
 static void close_all(struct engine *e)
@@ -86,7 +88,8 @@ static void close_all(struct engine *e)
     }
 }
 
-static void copy_results(const struct search *s, const struct generate_params *g, struct answer *out)
+static void copy_results(const struct search *s, const struct generate_params *g,
+                         struct answer *out)
 {
     for (int i = 0; i < s->n_beams; i++) {
         struct beam_result r = {0};
@@ -106,15 +109,15 @@ static void copy_results(const struct search *s, const struct generate_params *g
     }
 }
 
-static int search_beams(struct engine *e, struct search *s, const int32_t *ids, const struct generate_params *g,
-                        struct answer *out, const struct tap *tap)
+static int search_beams(struct engine *e, struct search *s, const int32_t *ids,
+                        const struct generate_params *g, struct answer *out, const struct tap *tap)
 {
     const int64_t start_us = clock_us();
     int64_t first_us;
 
     TRY(kvcache_open(e->kv, &e->seqs[0]));
-    TRY(engine_prefill(e, e->seqs[0], ids, s->n_prefix, tap));
-    TRY(take_candidates(e, s, 0));
+    TRY(engine_prefill(e, e->seqs[0], ids, s->n_prefix, s->n_images, tap));
+    TRY(take_candidates(e, s));
     first_us = clock_us();
     while (!s->done)
         TRY(advance(e, s));
@@ -126,10 +129,14 @@ static int search_beams(struct engine *e, struct search *s, const int32_t *ids, 
     return OK;
 }
 
-int engine_generate_beams(struct engine *e, const int32_t *ids, size_t n_ids, const struct generate_params *g,
-                          struct answer *out, const struct tap *tap)
+int engine_generate_beams(struct engine *e, const int32_t *ids, size_t n_ids, size_t n_images,
+                          const struct generate_params *g, struct answer *out,
+                          const struct tap *tap)
 {
-    struct search s = {.n_best = beam_n_candidates(g->n_beams, g->n_eos), .n_prefix = n_ids, .n_beams = g->n_beams};
+    struct search s = {.n_best = beam_n_candidates(g->n_beams, g->n_eos),
+                       .n_prefix = n_ids,
+                       .n_images = n_images,
+                       .n_beams = g->n_beams};
     int rc;
 
     TRY(beam_create(&s.beam, g->n_beams, g->max_new_tokens, g->n_eos, g->eos, g->length_penalty));

@@ -19,6 +19,7 @@ struct tp {
     struct tp_candidate *best; /* TP_MAX_BEST of every rank, then TP_MAX_BEST of this one */
     size_t *n_bytes;           /* [n_ranks] of a gathered logits row */
     size_t *n_taken;           /* [n_ranks] candidates merged so far */
+    int64_t sum[OPS_MAX_ROWS]; /* of exponentials, of rows */
 };
 
 /* Rows of the vocabulary that a rank holds. */

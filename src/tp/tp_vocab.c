@@ -41,8 +41,9 @@ static bool is_better(const struct tp_candidate *a, const struct tp_candidate *b
 }
 
 /* The best not yet taken of every rank's list, n_best times; lists are sorted and padded with ids
- * beyond the vocabulary. */
-static void merge(struct tp *t, size_t n_best, float *value, int32_t *id)
+ * beyond the vocabulary. Rank r's list of this row is at r * stride. */
+static void merge(struct tp *t, const struct tp_candidate *lists, size_t stride, size_t n_best,
+                  float *value, int32_t *id)
 {
     const size_t n_ranks = (size_t)t->plan->n_ranks;
 
@@ -52,7 +53,7 @@ static void merge(struct tp *t, size_t n_best, float *value, int32_t *id)
         size_t from = 0;
 
         for (size_t r = 0; r < n_ranks; r++) {
-            const struct tp_candidate *c = &t->best[r * n_best + t->n_taken[r]];
+            const struct tp_candidate *c = &lists[r * stride + t->n_taken[r]];
 
             if (t->n_taken[r] < n_best && (!best || is_better(c, best))) {
                 best = c;
@@ -65,30 +66,54 @@ static void merge(struct tp *t, size_t n_best, float *value, int32_t *id)
     }
 }
 
-int tp_topn(struct tp *t, const float *logits_local, size_t n_best, float *value, int32_t *id)
+/* So many rows that their candidates fit the buffer. */
+static int topn_rows(struct tp *t, const float *logits, size_t n_rows, size_t n_best, float *value,
+                     int32_t *id)
 {
     const struct tp_range rows = t->plan->vocab;
     const size_t n_local = rows.end - rows.begin, n_mine = n_best < n_local ? n_best : n_local;
+    const size_t n = n_rows * n_best;
     struct tp_candidate *mine = t->best + (size_t)t->plan->n_ranks * TP_MAX_BEST;
 
-    ASSERT(n_best <= TP_MAX_BEST && n_best <= t->plan->n_vocab);
-    TRY(ops_topn(t->device, logits_local, 1, n_local, (int32_t)rows.begin, n_mine, value, id));
-    for (size_t i = 0; i < n_best; i++)
-        mine[i] = i < n_mine ? (struct tp_candidate){value[i], id[i]}
-                             : (struct tp_candidate){-INFINITY, INT32_MAX};
-    TRY(comm_allgather(t->comm, mine, t->best, n_best * sizeof *mine));
-    merge(t, n_best, value, id);
+    TRY(ops_topn(t->device, logits, n_rows, n_local, (int32_t)rows.begin, n_mine, value, id));
+    for (size_t i = 0; i < n; i++) {
+        const size_t from = i / n_best * n_mine + i % n_best;
+
+        mine[i] = i % n_best < n_mine ? (struct tp_candidate){value[from], id[from]}
+                                      : (struct tp_candidate){-INFINITY, INT32_MAX};
+    }
+    TRY(comm_allgather(t->comm, mine, t->best, n * sizeof *mine));
+    for (size_t r = 0; r < n; r += n_best)
+        merge(t, t->best + r, n, n_best, value + r, id + r);
     return OK;
 }
 
-int tp_log_sum_exp(struct tp *t, const float *logits_local, float max, double *out)
+int tp_topn(struct tp *t, const float *logits_local, size_t n_rows, size_t n_best, float *value,
+            int32_t *id)
 {
-    const struct tp_range rows = t->plan->vocab;
-    int64_t sum = 0;
+    const struct tp_range vocab = t->plan->vocab;
+    size_t at_once;
 
-    TRY(ops_sum_exp_fixed(t->device, logits_local, 1, rows.end - rows.begin, &max, &sum));
-    TRY(comm_allreduce_sum(t->comm, &sum, 1, DTYPE_I64));
-    *out = (double)max + log(ldexp((double)sum, -OPS_EXP_BITS));
+    ASSERT(n_best > 0 && n_best <= TP_MAX_BEST && n_best <= t->plan->n_vocab);
+    at_once = TP_MAX_BEST / n_best;
+    for (size_t r = 0; r < n_rows; r += at_once)
+        TRY(topn_rows(t, logits_local + r * (vocab.end - vocab.begin),
+                      n_rows - r < at_once ? n_rows - r : at_once, n_best, value + r * n_best,
+                      id + r * n_best));
+    return OK;
+}
+
+int tp_log_sum_exp(struct tp *t, const float *logits_local, size_t n_rows, const float *max,
+                   double *out)
+{
+    const size_t n_local = t->plan->vocab.end - t->plan->vocab.begin;
+
+    ASSERT(n_rows <= OPS_MAX_ROWS);
+    memset(t->sum, 0, n_rows * sizeof *t->sum);
+    TRY(ops_sum_exp_fixed(t->device, logits_local, n_rows, n_local, max, t->sum));
+    TRY(comm_allreduce_sum(t->comm, t->sum, n_rows, DTYPE_I64));
+    for (size_t r = 0; r < n_rows; r++)
+        out[r] = (double)max[r] + log(ldexp((double)t->sum[r], -OPS_EXP_BITS));
     return OK;
 }
 

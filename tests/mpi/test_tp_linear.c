@@ -258,8 +258,8 @@ static void the_best_of_all_are_the_best_of_one(void **state)
             for (size_t i = 0; i < 400; i++)
                 x[i] = -INFINITY;
         for (size_t k = 0; k < sizeof n_best / sizeof n_best[0]; k++) {
-            const int rc = tp_topn(f->tp, x + f->plan.vocab.begin, n_best[k], value, id);
-            const int rc_one = tp_topn(f->one, x, n_best[k], value_one, id_one);
+            const int rc = tp_topn(f->tp, x + f->plan.vocab.begin, 1, n_best[k], value, id);
+            const int rc_one = tp_topn(f->one, x, 1, n_best[k], value_one, id_one);
 
             ASSERT_ALL(f->world, rc == OK && rc_one == OK);
             ASSERT_ALL(f->world, memcmp(value, value_one, n_best[k] * sizeof *value) == 0);
@@ -268,12 +268,13 @@ static void the_best_of_all_are_the_best_of_one(void **state)
         }
     }
     x[300] = NAN;
-    ASSERT_ALL(f->world, tp_topn(f->tp, x + f->plan.vocab.begin, 2, value, id) == OK);
+    ASSERT_ALL(f->world, tp_topn(f->tp, x + f->plan.vocab.begin, 1, 2, value, id) == OK);
     ASSERT_ALL(f->world, isnan(value[0]) && id[0] == 300 && value[1] == 5.0f);
 }
 
 static void the_normaliser_is_exact_over_the_split(void **state)
 {
+    const float max = 12.5f;
     struct fixture *f = *state;
     float x[VOCAB];
     double whole = 0, split = 1, want = 0;
@@ -284,11 +285,42 @@ static void the_normaliser_is_exact_over_the_split(void **state)
     x[3] = -INFINITY;
     for (size_t i = 0; i < VOCAB; i++)
         want += exp((double)x[i] - 12.5);
-    rc = tp_log_sum_exp(f->tp, x + f->plan.vocab.begin, 12.5f, &split);
-    rc_one = tp_log_sum_exp(f->one, x, 12.5f, &whole);
+    rc = tp_log_sum_exp(f->tp, x + f->plan.vocab.begin, 1, &max, &split);
+    rc_one = tp_log_sum_exp(f->one, x, 1, &max, &whole);
     ASSERT_ALL(f->world, rc == OK && rc_one == OK);
     ASSERT_ALL(f->world, memcmp(&split, &whole, sizeof split) == 0);
     ASSERT_ALL(f->world, fabs(split - (12.5 + log(want))) <= VOCAB * 0x1p-40);
+}
+
+/* Several rows at once, in one exchange or more, are what each of them is alone. */
+static void rows_choose_as_one(void **state)
+{
+    enum { ROWS = 6, BEST = 100 };
+    struct fixture *f = *state;
+    const size_t n_local = f->plan.vocab.end - f->plan.vocab.begin;
+    float x[ROWS][VOCAB], local[ROWS * VOCAB], max[ROWS];
+    float value[ROWS * BEST], value_one[BEST];
+    int32_t id[ROWS * BEST], id_one[BEST];
+    double sum[ROWS], sum_one;
+
+    for (size_t r = 0; r < ROWS; r++) {
+        logits_of(x[r], 20 + r);
+        x[r][r * 50] = max[r] = 7.0f + (float)r;
+        memcpy(local + r * n_local, x[r] + f->plan.vocab.begin, n_local * sizeof *local);
+    }
+    for (size_t n_best = 1; n_best <= BEST; n_best += 33) {
+        ASSERT_ALL(f->world, tp_topn(f->tp, local, ROWS, n_best, value, id) == OK);
+        for (size_t r = 0; r < ROWS; r++) {
+            ASSERT_ALL(f->world, tp_topn(f->one, x[r], 1, n_best, value_one, id_one) == OK);
+            ASSERT_ALL(f->world, memcmp(value + r * n_best, value_one, n_best * sizeof *value) == 0);
+            ASSERT_ALL(f->world, memcmp(id + r * n_best, id_one, n_best * sizeof *id) == 0);
+        }
+    }
+    ASSERT_ALL(f->world, tp_log_sum_exp(f->tp, local, ROWS, max, sum) == OK);
+    for (size_t r = 0; r < ROWS; r++) {
+        ASSERT_ALL(f->world, tp_log_sum_exp(f->one, x[r], 1, &max[r], &sum_one) == OK);
+        ASSERT_ALL(f->world, memcmp(&sum[r], &sum_one, sizeof sum_one) == 0);
+    }
 }
 
 static void gathered_logits_are_complete(void **state)
@@ -329,6 +361,7 @@ int main(void)
         cmocka_unit_test(embeddings_come_from_their_owner),
         cmocka_unit_test(the_best_of_all_are_the_best_of_one),
         cmocka_unit_test(the_normaliser_is_exact_over_the_split),
+        cmocka_unit_test(rows_choose_as_one),
         cmocka_unit_test(gathered_logits_are_complete),
         cmocka_unit_test(buffers_are_as_large_as_told),
         cmocka_unit_test(the_device_moves_away),
@@ -337,6 +370,7 @@ int main(void)
         cmocka_unit_test(embeddings_come_from_their_owner),
         cmocka_unit_test(the_best_of_all_are_the_best_of_one),
         cmocka_unit_test(the_normaliser_is_exact_over_the_split),
+        cmocka_unit_test(rows_choose_as_one),
         cmocka_unit_test(gathered_logits_are_complete),
     };
 

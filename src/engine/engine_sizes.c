@@ -1,0 +1,85 @@
+/* What a replica needs, from configuration, parameters and plan alone.
+ *
+ * Prompts come one at a time, steps several rows at a time; so the activations are as large as the
+ * longest prompt, and only the logits and the key/value pool grow with the requests that are open.
+ * Pages: a sequence is promised all that its prompt and its longest answer take, so a request that
+ * was admitted never runs out. Beams share the prompt's pages; while they are rearranged there are
+ * twice their own tails. */
+#include "engine_impl.h"
+#include "status.h"
+
+enum { TEXT_TOKENS = 512 /* room for the text of a prompt when the caller names no limit */ };
+
+static size_t max_of(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static int check_params(const struct engine_params *p)
+{
+    if (p->max_new_tokens < 1 || p->max_images < 1 || p->max_beams < 1)
+        return FAIL(ERR_USAGE, "at least one new token, image and beam: got %d, %d, %d",
+                    p->max_new_tokens, p->max_images, p->max_beams);
+    if (p->max_seqs < 0 || p->max_seqs > OPS_MAX_ROWS || p->max_beams > OPS_MAX_ROWS)
+        return FAIL(ERR_USAGE, "%d sequences, %d beams: at most %d share a step", p->max_seqs,
+                    p->max_beams, OPS_MAX_ROWS);
+    return OK;
+}
+
+/* The longest prompt and answer. Feature slots are one prompt's images, unless requests share
+ * them. */
+static int set_limits(struct engine_sizes *s, const struct model_config *cfg,
+                      const struct engine_params *p)
+{
+    const size_t positions = (size_t)cfg->text.max_positions, n_new = (size_t)p->max_new_tokens;
+    const int n_images = p->max_seqs > 0 ? 1 : p->max_images;
+    const size_t images = (size_t)n_images * (size_t)cfg->vision.n_patches;
+
+    s->max_prompt = p->max_prompt_tokens > 0 ? (size_t)p->max_prompt_tokens : images + TEXT_TOKENS;
+    if (images + 2 + n_new > positions)
+        return FAIL(ERR_USAGE,
+                    "%d image(s) of %d tokens and %d new tokens do not fit the model's %zu "
+                    "positions",
+                    n_images, cfg->vision.n_patches, p->max_new_tokens, positions);
+    if (s->max_prompt + n_new > positions)
+        s->max_prompt = positions - n_new;
+    s->max_tokens = s->max_prompt + n_new;
+    return OK;
+}
+
+static void set_pages(struct engine_sizes *s, const struct engine_params *p)
+{
+    const size_t beams = (size_t)p->max_beams, tails = beams == 1 ? 1 : 2 * beams;
+    const size_t tail = kvcache_pages_for((size_t)p->max_new_tokens) + 1;
+    const size_t n_seqs = (size_t)p->max_seqs;
+
+    s->n_pages = max_of(kvcache_pages_for(s->max_prompt) + tails * tail,
+                        n_seqs * kvcache_pages_for(s->max_tokens));
+    s->n_seqs = max_of(2 * beams, n_seqs);
+}
+
+int engine_sizes_make(struct engine_sizes *out, const struct model_config *cfg,
+                      const struct engine_params *p, const struct tp_plan *plan)
+{
+    const size_t px = (size_t)cfg->vision.image_px, d = (size_t)cfg->text.d_model;
+    struct engine_sizes s = {0};
+    size_t n_tok;
+
+    TRY(check_params(p));
+    TRY(set_limits(&s, cfg, p));
+    set_pages(&s, p);
+    s.n_rows = max_of((size_t)p->max_seqs, (size_t)p->max_beams);
+    s.n_best = beam_n_candidates(p->max_beams, CONFIG_MAX_EOS);
+    n_tok = max_of(s.max_prompt, s.n_rows);
+    s.row_elems = max_of(vision_row_elems(cfg), decoder_row_elems(cfg, n_tok));
+    s.step_bytes = max_of(vision_step_bytes(cfg, plan), decoder_step_bytes(cfg, plan, n_tok));
+    s.pixels = 3 * px * px;
+    s.features = (size_t)p->max_images * (size_t)cfg->vision.n_patches * d;
+    s.x = n_tok * d;
+    s.logits = s.n_rows * (plan->vocab.end - plan->vocab.begin);
+    s.replica_bytes = arena_round(s.pixels * sizeof(float)) +
+                      arena_round(s.features * sizeof(float)) + arena_round(s.x * sizeof(float)) +
+                      arena_round(s.logits * sizeof(float));
+    *out = s;
+    return OK;
+}

@@ -1,0 +1,151 @@
+/* A request's life: prefill of its prompt, then a token in every step it takes part in, greedy,
+ * sampled or fed from outside.
+ *
+ * Every rank takes the same decisions from the same numbers: the best tokens come from an exchange
+ * that gives all ranks the same pairs, a sampled one from the complete row of logits and a
+ * counter-based random number. A row of a step has the same bits whatever stands beside it, so one
+ * request alone and many together are the same code and the same answers. */
+#include "clock.h"
+#include "engine_impl.h"
+#include "status.h"
+
+int engine_check_prompt(const struct engine *e, const int32_t *ids, size_t n_ids, int n_images)
+{
+    const size_t n_patches = (size_t)e->cfg.vision.n_patches;
+    const int32_t image = e->cfg.image_token, n_vocab = e->cfg.text.n_vocab;
+    size_t n_image_tokens = 0;
+
+    if (n_ids == 0 || n_ids > e->sizes.max_prompt)
+        return FAIL(ERR_INPUT, "prompt of %zu tokens; this run has room for %zu", n_ids,
+                    e->sizes.max_prompt);
+    for (size_t i = 0; i < n_ids; i++) {
+        if ((ids[i] < 0 || ids[i] >= n_vocab) && ids[i] != image)
+            return FAIL(ERR_INPUT, "token id %d at position %zu; the vocabulary has %d",
+                        (int)ids[i], i, (int)n_vocab);
+        n_image_tokens += ids[i] == image;
+    }
+    if (n_images < 1 || n_images > e->params.max_images ||
+        n_image_tokens != (size_t)n_images * n_patches)
+        return FAIL(ERR_INPUT, "%zu image tokens for %d image(s) of %zu each (at most %d)",
+                    n_image_tokens, n_images, n_patches, e->params.max_images);
+    return OK;
+}
+
+/* ---- passes ---- */
+
+/* Logits of rows of the residual stream. The phase is that of a step, whatever the pass was. */
+static int run_logits(struct engine *e, const float *x, size_t n_rows)
+{
+    ops_set_phase(e->dev, OPS_PHASE_DECODE);
+    arena_reset(&e->step);
+    return decoder_logits(e->decoder, &e->step, x, n_rows, e->logits);
+}
+
+int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size_t n_ids,
+                   size_t n_images, const struct tap *tap)
+{
+    ops_set_phase(e->dev, OPS_PHASE_PREFILL);
+    TRY(decoder_embed(e->decoder, e->x, ids, n_ids, e->image, n_images));
+    arena_reset(&e->step);
+    TRY(decoder_prefill(e->decoder, &e->step, e->kv, seq, e->x, n_ids, tap));
+    arena_reset(&e->step);
+    TRY(decoder_show_final_norm(e->decoder, &e->step, e->x, n_ids, tap));
+    return run_logits(e, e->x + (n_ids - 1) * (size_t)e->cfg.text.d_model, 1);
+}
+
+int engine_step(struct engine *e, size_t n_rows)
+{
+    ops_set_phase(e->dev, OPS_PHASE_DECODE);
+    TRY(decoder_embed(e->decoder, e->x, e->row_token, n_rows, NULL, 0));
+    arena_reset(&e->step);
+    TRY(decoder_step(e->decoder, &e->step, e->kv, e->row, n_rows, e->x));
+    return run_logits(e, e->x, n_rows);
+}
+
+/* ---- choice ---- */
+
+static bool is_eos(const struct generate_params *g, int32_t token)
+{
+    for (int i = 0; i < g->n_eos; i++)
+        if (g->eos[i] == token)
+            return true;
+    return false;
+}
+
+static void append(struct request *r, int32_t token, double logprob)
+{
+    r->tokens[r->n_tokens++] = token;
+    r->logprob += logprob;
+    r->has_ended = r->n_tokens == r->g.max_new_tokens || (!r->g.forced && is_eos(&r->g, token));
+    r->last_us = clock_us();
+}
+
+/* Appends the token that follows from row `row` of the logits, whose best one is known. */
+static int choose_one(struct engine *e, struct request *r, size_t row, const struct tap *tap)
+{
+    const bool is_sampled = r->g.sampler.temperature > 0.0f;
+    const size_t n_local = e->plan.vocab.end - e->plan.vocab.begin;
+    float logit = e->best_value[row];
+    int32_t token = e->best_id[row];
+
+    if (is_sampled || tap)
+        TRY(tp_gather_logits(e->tp, e->logits + row * n_local, e->all_logits));
+    TRY(tap_show(tap, TAP_LOGITS, r->n_tokens, e->all_logits, 1, (size_t)e->cfg.text.n_vocab));
+    if (is_sampled) {
+        TRY(sampler_draw(e->sampler, &r->g.sampler, e->all_logits, r->g.record,
+                         (uint32_t)r->n_tokens, &token));
+        logit = e->all_logits[token];
+    }
+    append(r, token, (double)logit - e->log_sum[row]);
+    return OK;
+}
+
+/* The next token of each request, and its log-probability under the complete distribution. */
+static int choose(struct engine *e, struct request *const *r, size_t n, const struct tap *tap)
+{
+    TRY(tp_topn(e->tp, e->logits, n, 1, e->best_value, e->best_id));
+    TRY(tp_log_sum_exp(e->tp, e->logits, n, e->best_value, e->log_sum));
+    for (size_t i = 0; i < n; i++)
+        TRY(choose_one(e, r[i], i, tap));
+    return OK;
+}
+
+/* ---- life ---- */
+
+int request_start(struct engine *e, struct request *r, const int32_t *ids, size_t n_ids,
+                  size_t n_images, const struct tap *tap)
+{
+    r->n_prefix = n_ids;
+    r->n_tokens = 0;
+    r->logprob = 0.0;
+    r->has_ended = false;
+    r->start_us = clock_us();
+    TRY(engine_prefill(e, r->seq, ids, n_ids, n_images, tap));
+    TRY(choose(e, &r, 1, tap));
+    r->first_us = r->last_us;
+    return OK;
+}
+
+int request_advance(struct engine *e, struct request *const *r, size_t n, const struct tap *tap)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int32_t *fed = r[i]->g.forced ? r[i]->g.forced : r[i]->tokens;
+
+        ASSERT(!r[i]->has_ended);
+        e->row[i] = (struct decoder_row){r[i]->seq, r[i]->n_prefix};
+        e->row_token[i] = fed[r[i]->n_tokens - 1];
+    }
+    TRY(engine_step(e, n));
+    return choose(e, r, n, tap);
+}
+
+void request_answer(const struct request *r, struct answer *out)
+{
+    const int32_t last = r->tokens[r->n_tokens - 1];
+
+    out->n_tokens = r->n_tokens;
+    out->finish = is_eos(&r->g, last) ? FINISH_EOS : FINISH_LENGTH;
+    out->logprob = out->score = r->logprob;
+    out->prefill_us = r->first_us - r->start_us;
+    out->decode_us = r->last_us - r->first_us;
+}
