@@ -41,7 +41,6 @@ static int object_create(struct comm_mpi **out, int64_t timeout_us)
     m->handle = MPI_COMM_NULL;
     m->timeout_us = timeout_us;
     m->noun = "rank";
-    m->roll_request = MPI_REQUEST_NULL;
     m->scratch = malloc(SLICE_BYTES);
     if (!m->scratch) {
         free(m);

@@ -66,11 +66,12 @@ static int timed_out(struct comm_mpi *m, const struct pending *p)
     receiving = p->recv && !came;
     peer = m->awaited = receiving ? p->recv->from : p->send->to;
     mpi_roll_call(m, roll);
-    return FAIL(ERR_TIMEOUT,
-                "%s number %llu (%zu bytes): %s %d of %d on %s waited %.1f s for %s %d on %s to %s%s",
-                comm_kind_name(c->kind), (unsigned long long)c->sequence, c->call_bytes, m->noun,
-                c->rank, c->size, mpi_host(m, c->rank), (double)m->timeout_us / 1e6, m->noun, peer,
-                mpi_host(m, peer), receiving ? "send" : "receive", roll);
+    return FAIL(
+        ERR_TIMEOUT,
+        "%s number %llu (%zu bytes): %s %d of %d on %s waited %.1f s for %s %d on %s to %s%s",
+        comm_kind_name(c->kind), (unsigned long long)c->sequence, c->call_bytes, m->noun, c->rank,
+        c->size, mpi_host(m, c->rank), (double)m->timeout_us / 1e6, m->noun, peer,
+        mpi_host(m, peer), receiving ? "send" : "receive", roll);
 }
 
 static int wait_pending(struct comm_mpi *m, struct pending *p)

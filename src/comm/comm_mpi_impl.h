@@ -23,7 +23,7 @@ enum {
 
 /* What a waiting rank answers when another has given up. */
 struct mpi_roll {
-    uint64_t call; /* comm_call_id, never 0 */
+    uint64_t call;   /* comm_call_id, never 0 */
     int64_t awaited; /* the rank it waits for */
 };
 
@@ -36,7 +36,8 @@ struct comm_mpi {
     char (*host)[HOST_BYTES]; /* [size] names, for messages; owned; NULL until gathered */
     const char *noun;         /* what messages call a member: "rank"; static text */
     int awaited;              /* the rank that the running wait is for */
-    MPI_Request roll_request; /* of the answer below, or none */
+    int roll_under_way;       /* the answer below, by this request */
+    MPI_Request roll_request;
     struct mpi_roll roll_sent;
 };
 

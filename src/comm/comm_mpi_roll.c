@@ -38,20 +38,23 @@ int64_t mpi_roll_us(int64_t timeout_us)
 /* One question at a time: the next one waits in the library until this answer has left. */
 static int answer_one(struct comm_mpi *m)
 {
-    int there = 0, sent = 0;
+    int there = 0, sent = 1;
     MPI_Status status;
 
-    MPI_TRY(MPI_Test(&m->roll_request, &sent, MPI_STATUS_IGNORE));
+    if (m->roll_under_way)
+        MPI_TRY(MPI_Test(&m->roll_request, &sent, MPI_STATUS_IGNORE));
+    m->roll_under_way = !sent;
     if (!sent)
         return OK;
     MPI_TRY(MPI_Iprobe(MPI_ANY_SOURCE, TAG_QUESTION, m->handle, &there, &status));
     if (!there)
         return OK;
-    MPI_TRY(MPI_Recv(NULL, 0, MPI_BYTE, status.MPI_SOURCE, TAG_QUESTION, m->handle,
-                     MPI_STATUS_IGNORE));
+    MPI_TRY(
+        MPI_Recv(NULL, 0, MPI_BYTE, status.MPI_SOURCE, TAG_QUESTION, m->handle, MPI_STATUS_IGNORE));
     m->roll_sent = (struct mpi_roll){.call = comm_call_id(&m->base), .awaited = m->awaited};
     MPI_TRY(MPI_Isend(&m->roll_sent, sizeof m->roll_sent, MPI_BYTE, status.MPI_SOURCE, TAG_ANSWER,
                       m->handle, &m->roll_request));
+    m->roll_under_way = 1;
     return OK;
 }
 
@@ -154,22 +157,23 @@ static void list(char *out, size_t size, const struct comm_mpi *m, const struct 
 
 void mpi_roll_call(struct comm_mpi *m, char out[MPI_ROLL_BYTES])
 {
-    struct mpi_roll *answer = NULL;
-    char absent[MPI_ROLL_BYTES - 120];
+    struct mpi_roll *answer;
+    char named[MPI_ROLL_BYTES - 120];
 
     out[0] = '\0';
     if (m->base.size == 2 || m->base.size > MAX_RANKS)
         return; /* with two, the message names the only other one already */
     answer = calloc((size_t)m->base.size, sizeof *answer);
     if (answer && collect(m, answer) == OK) {
-        list(absent, sizeof absent, m, answer, 0);
-        if (absent[0])
-            snprintf(out, MPI_ROLL_BYTES,
-                     "; NO SIGN OF LIFE from %s: stopped, busy elsewhere, or its host cannot be reached",
-                     absent);
+        list(named, sizeof named, m, answer, 0);
+        if (named[0])
+            snprintf(
+                out, MPI_ROLL_BYTES,
+                "; no sign of life from %s: stopped, busy elsewhere, or its host cannot be reached",
+                named);
         else {
-            list(absent, sizeof absent, m, answer, 1);
-            snprintf(out, MPI_ROLL_BYTES, "; all answer: %s", absent);
+            list(named, sizeof named, m, answer, 1);
+            snprintf(out, MPI_ROLL_BYTES, "; all answer: %s", named);
         }
     }
     free(answer);

@@ -20,11 +20,13 @@ last=$((RANKS - 1))
 host='[^ ]+'
 who="rank [0-9]+ of $RANKS on $host waited 1\.0 s for rank"
 waited="number 1 \([0-9]+ bytes\): $who [0-9]+ on $host"
+missing="" # with more than two, a roll call tells who is missing, whomever a rank waited for
+((RANKS == 2)) || missing=" to [a-z]+; no sign of life from rank $last on $host: "
 mpi_scenarios=(
-    "sum|ERR_TIMEOUT|allreduce_sum number 1 \(320000 bytes\): $who $last on"
-    "short-sum|ERR_TIMEOUT|allreduce_sum $waited to send"
-    "gather|ERR_TIMEOUT|allgather $waited to send"
-    "bcast|ERR_TIMEOUT|bcast $waited to send"
+    "sum|ERR_TIMEOUT|allreduce_sum number 1 \(320000 bytes\): $who $last on $host$missing"
+    "short-sum|ERR_TIMEOUT|allreduce_sum $waited${missing:- to send}"
+    "gather|ERR_TIMEOUT|allgather $waited${missing:- to send}"
+    "bcast|ERR_TIMEOUT|bcast $waited${missing:- to send}"
     "agree|ERR_TIMEOUT|allreduce_max $waited"
     "split|ERR_TIMEOUT|split $waited"
     "destroy|-|end $waited"
