@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 enum { CONFIG_MAX_LAYERS = 128, CONFIG_MAX_EOS = 8 };
 
@@ -45,9 +46,21 @@ int config_parse(struct model_config *out, const char *text, size_t n_bytes, con
 /* dir/config.json, then eos from dir/generation_config.json if it is there, then a check of
  * dir/preprocessor_config.json if it is there (size, mean, std and filter must be the model's). */
 int config_read_dir(struct model_config *out, const char *dir);
+/* The same from the texts of these files; a text is NULL when there is no such file. name stands in
+ * the messages, followed by the file's. */
+enum config_file { CONFIG_FILE_MODEL, CONFIG_FILE_GENERATION, CONFIG_FILE_PREPROCESSOR, CONFIG_N_FILES };
+extern const char *const config_file_names[CONFIG_N_FILES]; /* "config.json", ... */
+struct config_text {
+    const char *text;
+    size_t n_bytes;
+};
+int config_read_texts(struct model_config *out, const struct config_text text[CONFIG_N_FILES],
+                      const char *name);
 /* "3b-224", "10b-448", "28b-896", ...: the published dimensions, for synthetic weights only.
  * ERR_USAGE for another name. */
 int config_preset(struct model_config *out, const char *name);
+/* A config.json that config_parse reads as c, for models that never had a file. */
+void config_print_json(FILE *f, const struct model_config *c);
 /* Checks what every user of a config relies on; called by the readers above. */
 int config_is_valid(const struct model_config *c, const char *name);
 

@@ -48,6 +48,10 @@ const struct model_config *engine_config(const struct engine *e);
 /* How the decoder's matrices are held: "f32", "bf16", "f16", "int8" or "int4". */
 const char *engine_weights(const struct engine *e);
 
+/* [local] Writes the model in p's form (weights, int4_group) as one file; see weights_save. */
+int engine_convert(struct weights *w, const struct model_config *cfg, const struct engine_params *p,
+                   const struct weights_carry *carry, size_t n_carry, const char *path);
+
 /* SigLIP and projector for one image: pixels f32 [3, px, px] host memory. Fills slot `slot` of the engine's features,
  * 0 <= slot < max_images. */
 int engine_encode(struct engine *e, const float *pixels, int slot, const struct tap *tap);

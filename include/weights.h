@@ -3,7 +3,8 @@
  * Tensors are asked for by their hub name ("language_model.model.layers.0.mlp.up_proj.weight"; an
  * untied output table is "language_model.lm_head.weight"); the other published spellings are
  * mapped on opening, and understood when asking. Sources are behind one table
- * (src/weights/weights_impl.h): Hugging Face safetensors folders, and synthetic weights.
+ * (src/weights/weights_impl.h): Hugging Face safetensors folders, converted models (one HDF5 file,
+ * see weights_save), and synthetic weights.
  *
  * Loading is one collective step: requests are gathered first, checked against the file's names,
  * shapes and types, one block is allocated, then every rank reads its rectangles once, in file
@@ -23,19 +24,27 @@
 
 struct weights; /* an opened checkpoint: index only, no tensor bytes in memory */
 
-/* model: a folder, "synthetic:3b-224?seed=1", or "synthetic:PATH/config.json?seed=1&dtype=bf16"
+/* model: a folder, a converted model.h5, "synthetic:3b-224?seed=1", or "synthetic:PATH/config.json?seed=1&dtype=bf16"
  * (keys: weights_synthetic_spec.c; the formula: weights_synthetic.c). A folder's model.safetensors
  * goes before its model.safetensors.index.json. Also reads the configuration. [local]
  * ERR_MODEL names file and tensor for: missing shard, bad header, overlap, hole, truncation,
  * duplicate, unsupported type, unsafe shard name. ERR_USAGE: a bad synthetic string. */
 int weights_open(struct weights **out, struct model_config *cfg, const char *model);
 void weights_close(struct weights *w); /* NULL is fine */
+/* Also of a model that was converted from a formula: there is no tokenizer. */
 bool weights_is_synthetic(const struct weights *w);
 /* Identity of names, shapes, types, offsets and file sizes (or of the synthetic formula): equal on
  * ranks that opened the same, wherever it lies. */
 struct digest weights_digest(const struct weights *w);
-/* Element type of the embedding table: what "the checkpoint's type" means. */
+/* Element type of the embedding table: what "the checkpoint's type" means. Of a converted model it is
+ * the original's. */
 enum dtype weights_dtype(const struct weights *w);
+/* How the decoder's matrices lie in the file: AS_STORED for a checkpoint, else the form it was
+ * converted to, with the largest group of INT4 (else 0). A quantised model loads in its form only. */
+enum weights_form weights_stored_form(const struct weights *w, size_t *group);
+/* A file that a converted model carries along ("tokenizer.model"): *bytes borrowed from w, NULL when
+ * there is none and for other sources. */
+void weights_carried(const struct weights *w, const char *name, const void **bytes, size_t *n_bytes);
 /* Shape of a tensor; false when the checkpoint does not have it. */
 bool weights_find(const struct weights *w, const char *name, int *n_dims,
                   size_t dim[TENSOR_MAX_DIMS]);
@@ -84,6 +93,20 @@ struct weights_stats {
  * cover their tensor. Errors are agreed: all ranks return the worst code. */
 int weights_load(struct weights *w, struct weights_list *l, struct device *d, struct comm *c,
                  struct arena *block, struct weights_stats *stats);
+
+/* Writes what `l` asks for, whole tensors, in the list's form as one HDF5 file that weights_open
+ * reads: /index (JSON: names, types, shapes, original type), /files/NAME (what `carry` brings:
+ * configuration and tokenizer), /tensors/NAME/data [n_rows, row bytes] and, of quantised ones, /scale.
+ * A matrix that ranks cut by columns is chunked at its K-chunks, everything else is contiguous:
+ * every rank count reads its own slices only. Piece by piece, in little memory; the file appears
+ * under its name when it is whole. c is a group of one, d host memory. */
+struct weights_carry {
+    const char *name;
+    const void *bytes;
+    size_t n_bytes;
+};
+int weights_save(struct weights *w, struct weights_list *l, struct device *d, struct comm *c,
+                 const struct weights_carry *carry, size_t n_carry, const char *path);
 
 /* safetensors header check alone, for the fuzz target: bytes of a whole file. */
 int weights_check_safetensors(const uint8_t *bytes, size_t n_bytes, const char *name);

@@ -333,9 +333,14 @@ static int run_model(struct bench *b, const char *model)
     };
     TRY(open_model(b, model));
     for (size_t w = 0; w < b->axes.n_weights; w++) {
-        b->row.weights = weights_name(b, (enum weights_form)b->axes.weights[w]);
+        enum weights_form form = (enum weights_form)b->axes.weights[w];
+        size_t group;
+
+        if (form == WEIGHTS_AS_STORED)
+            form = weights_stored_form(b->weights, &group);
+        b->row.weights = weights_name(b, form);
         for (size_t t = 0; t < b->axes.n_threads; t++)
-            TRY(run_case(b, (enum weights_form)b->axes.weights[w], b->axes.threads[t]));
+            TRY(run_case(b, form, b->axes.threads[t]));
     }
     return OK;
 }

@@ -175,13 +175,19 @@ static int print_checkpoint_json(FILE *f, const struct checkpoint *k)
 
 static void find_model(struct checkpoint *k, const struct options *o)
 {
-    size_t dim[TENSOR_MAX_DIMS];
+    size_t dim[TENSOR_MAX_DIMS], group;
+    enum weights_form stored;
     int n_dims;
 
     k->model.cfg = &k->cfg;
     k->model.elem_bytes = dtype_bytes(weights_dtype(k->weights));
     k->model.form = (enum weights_form)o->weights;
     k->model.max_group = 32u << o->int4_group;
+    stored = weights_stored_form(k->weights, &group);
+    if (k->model.form == WEIGHTS_AS_STORED) {
+        k->model.form = stored;
+        k->model.max_group = group ? group : k->model.max_group;
+    }
     if (!k->cfg.text.tied &&
         weights_find(k->weights, "language_model.lm_head.weight", &n_dims, dim))
         k->model.n_head_rows = dim[0];

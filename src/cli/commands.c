@@ -8,6 +8,7 @@ static const struct command_call commands[] = {
     {COMMAND_DUMP, COMMAND_NEEDS_HELPER, .on_ranks = cmd_dump},
     {COMMAND_BENCH, 0, .on_ranks = cmd_bench},
     {COMMAND_INFO, 0, .alone = cmd_info},
+    {COMMAND_CONVERT, 0, .alone = cmd_convert},
     {COMMAND_PLAN, 0, .alone = cmd_plan},
 };
 

@@ -39,6 +39,7 @@ int cmd_run(const struct options *o, struct command_start *s);
 int cmd_dump(const struct options *o, struct command_start *s);
 int cmd_bench(const struct options *o, struct command_start *s);
 int cmd_info(const struct options *o, FILE *f);
+int cmd_convert(const struct options *o, FILE *f);
 int cmd_plan(const struct options *o, FILE *f);
 void cmd_version(const struct options *o, FILE *f);
 

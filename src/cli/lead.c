@@ -39,17 +39,27 @@ static int share_header(struct comm *c, struct header *h)
 
 /* ---- life ---- */
 
-static int open_tokenizer(struct lead *l, const struct options *o, bool is_synthetic)
+static int open_tokenizer(struct lead *l, const struct options *o, const struct weights *w)
 {
+    const void *bytes;
+    size_t n;
+
     if (o->tokenizer)
         return tokenizer_open(&l->tokenizer, o->tokenizer, l->image_token);
-    if (is_synthetic)
+    if (weights_is_synthetic(w))
         return tokenizer_create_bytes(&l->tokenizer, l->image_token);
+    weights_carried(w, "tokenizer.model", &bytes, &n);
+    if (bytes)
+        return tokenizer_create_model(&l->tokenizer, bytes, n, l->image_token, o->model);
+    weights_carried(w, "config.json", &bytes, &n);
+    if (bytes)
+        return FAIL(ERR_MODEL, "%s: carries no tokenizer.model; name its folder with --tokenizer",
+                    o->model);
     return tokenizer_open(&l->tokenizer, o->model, l->image_token);
 }
 
 int lead_init(struct lead *l, const struct options *o, const struct model_config *cfg,
-              bool is_synthetic, struct comm *c, struct image_helper *h)
+              const struct weights *w, struct comm *c, struct image_helper *h)
 {
     *l = (struct lead){
         .comm = c,
@@ -62,7 +72,7 @@ int lead_init(struct lead *l, const struct options *o, const struct model_config
         .bos = cfg->bos,
         .flags = o->parse_special ? TOKENIZER_PARSE_SPECIAL : 0,
     };
-    return comm_agree(c, is_lead(c) ? open_tokenizer(l, o, is_synthetic) : OK);
+    return comm_agree(c, is_lead(c) ? open_tokenizer(l, o, w) : OK);
 }
 
 void lead_release(struct lead *l)

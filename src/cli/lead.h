@@ -16,6 +16,7 @@
 #include "image.h"
 #include "options.h"
 #include "tokenizer.h"
+#include "weights.h"
 
 /* Why a record has no answer; rc OK when it has. */
 struct note {
@@ -33,10 +34,10 @@ struct lead {
     unsigned flags; /* enum tokenizer_flags */
 };
 
-/* Opens the tokenizer on rank 0: --tokenizer, else the model's folder, else (synthetic) plain
- * bytes. Collective. */
+/* Opens the tokenizer on rank 0: --tokenizer, else the model's own (in its folder or its file), else
+ * (synthetic) plain bytes. Collective. */
 int lead_init(struct lead *l, const struct options *o, const struct model_config *cfg,
-              bool is_synthetic, struct comm *c, struct image_helper *h);
+              const struct weights *w, struct comm *c, struct image_helper *h);
 void lead_release(struct lead *l);
 
 /* A whole file, at most max_bytes, into a new string (caller frees) on every rank. Collective. */

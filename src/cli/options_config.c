@@ -185,6 +185,14 @@ static void check_bench(struct options *o)
         option_error(o, "%s", error);
 }
 
+static void check_convert(struct options *o)
+{
+    if (!o->model)
+        option_error(o, "convert needs --model");
+    else if (!o->out)
+        option_error(o, "convert needs --out, the file to write");
+}
+
 static void check_plan(struct options *o)
 {
     if (!o->model)
@@ -201,6 +209,7 @@ void options_check(struct options *o)
         {COMMAND_DUMP, check_dump},
         {COMMAND_BENCH, check_bench},
         {COMMAND_PLAN, check_plan},
+        {COMMAND_CONVERT, check_convert},
     };
 
     if (o->command == COMMAND_NONE)

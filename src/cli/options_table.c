@@ -28,8 +28,8 @@ enum {
 
 const struct option_row option_rows[] = {
     /* model */
-    {"model", 'm', OPTION_TEXT, AT(model), NULL, 0, 0, NULL, "DIR", LOADS,
-     "checkpoint folder, or synthetic:3b-224?seed=1 for random weights"},
+    {"model", 'm', OPTION_TEXT, AT(model), NULL, 0, 0, NULL, "DIR", LOADS | COMMAND_CONVERT,
+     "checkpoint folder, converted model.h5, or synthetic:3b-224?seed=1 for random weights"},
     {"model", 'm', OPTION_TEXT, AT(model), NULL, 0, 0, NULL, "NAME", PLAN,
      "3b-224, 10b-448, 28b-896 and the like, or a checkpoint folder"},
     {"model", 'm', OPTION_TEXT, AT(model), NULL, 0, 0, NULL, "LIST", BENCH,
@@ -88,6 +88,8 @@ const struct option_row option_rows[] = {
     /* dump */
     {"cases", 0, OPTION_TEXT, AT(cases), NULL, 0, 0, NULL, "FILE.json", DUMP, "what to run"},
     {"out", 'o', OPTION_TEXT, AT(out), NULL, 0, 0, NULL, "FILE.h5", DUMP, "where the arrays go"},
+    {"out", 'o', OPTION_TEXT, AT(out), NULL, 0, 0, NULL, "FILE.h5", COMMAND_CONVERT,
+     "where the converted model goes"},
     {"force", 0, OPTION_TEXT, AT(force), NULL, 0, 0, NULL, "FILE.h5", DUMP,
      "feed back the tokens of another dump instead of the chosen ones"},
     {"steps", 0, OPTION_INT, AT(steps), "12", 1, 4096, NULL, "N", DUMP,
@@ -188,6 +190,10 @@ const struct command_row command_rows[] = {
      "Predicts memory, images a second, the share of exchange between ranks, time and node-hours\n"
      "for each way to group the ranks. Needs no MPI and no weights.",
      NULL},
+    {COMMAND_CONVERT, "convert", "--model DIR --weights FORM --out FILE.h5",
+     "Writes a checkpoint as one file with its decoder in another form (int8, int4, bf16), which\n"
+     "--model opens on any number of ranks. Needs no MPI.",
+     "model"},
     {COMMAND_NONE, NULL, NULL, NULL, NULL},
 };
 

@@ -64,7 +64,7 @@ int session_open(struct session *s, const struct options *o, struct comm *c, str
     if (o->logit_softcap >= 0)
         s->cfg.text.logit_softcap = (float)o->logit_softcap;
     TRY(comm_agree(c, open_buffers(s)));
-    return lead_init(&s->lead, o, &s->cfg, weights_is_synthetic(s->weights), c, h);
+    return lead_init(&s->lead, o, &s->cfg, s->weights, c, h);
 }
 
 static enum dtype embed_scale_type(const struct session *s)

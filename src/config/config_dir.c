@@ -11,6 +11,9 @@
 #include "config_impl.h"
 #include "status.h"
 
+const char *const config_file_names[CONFIG_N_FILES] = {
+    "config.json", "generation_config.json", "preprocessor_config.json"};
+
 enum { MAX_FILE_BYTES = 1 << 20, MAX_PATH_BYTES = 4096, PIL_BICUBIC = 3 };
 
 static int path_join(char out[MAX_PATH_BYTES], const char *dir, const char *file)
@@ -34,18 +37,6 @@ static int parse_if_there(struct json_doc **doc, const char *path)
     json_free(*doc);
     *doc = NULL;
     return FAIL(ERR_MODEL, "%s: not a JSON object", path);
-}
-
-static int read_generation(struct model_config *c, const char *path)
-{
-    struct json_doc *doc;
-    int rc = OK;
-
-    TRY(parse_if_there(&doc, path));
-    if (doc)
-        rc = config_read_eos(c, json_root(doc), path);
-    json_free(doc);
-    return rc;
 }
 
 /* image_mean, image_std: one number for all channels, or a list of three. */
@@ -125,28 +116,71 @@ static int check_preprocessor(const struct model_config *c, const struct json_do
     return OK;
 }
 
-int config_read_dir(struct model_config *out, const char *dir)
+/* doc[i] is NULL for a file that is not there. dir and the file's name stand in the messages. */
+static int from_docs(struct model_config *out, struct json_doc *const doc[CONFIG_N_FILES],
+                     const char *dir)
 {
     char path[MAX_PATH_BYTES];
-    struct json_doc *doc;
     struct model_config c;
-    int rc;
 
-    TRY(path_join(path, dir, "config.json"));
-    TRY(json_parse_file(&doc, path, MAX_FILE_BYTES, ERR_MODEL));
-    rc = config_from_json(&c, doc, path);
-    json_free(doc);
-    TRY(rc);
-
-    TRY(path_join(path, dir, "generation_config.json"));
-    TRY(read_generation(&c, path));
+    TRY(path_join(path, dir, config_file_names[CONFIG_FILE_MODEL]));
+    TRY(config_from_json(&c, doc[CONFIG_FILE_MODEL], path));
+    TRY(path_join(path, dir, config_file_names[CONFIG_FILE_GENERATION]));
+    if (doc[CONFIG_FILE_GENERATION])
+        TRY(config_read_eos(&c, json_root(doc[CONFIG_FILE_GENERATION]), path));
     TRY(config_is_valid(&c, path));
-
-    TRY(path_join(path, dir, "preprocessor_config.json"));
-    TRY(parse_if_there(&doc, path));
-    rc = doc ? check_preprocessor(&c, doc, path) : OK;
-    json_free(doc);
-    TRY(rc);
+    TRY(path_join(path, dir, config_file_names[CONFIG_FILE_PREPROCESSOR]));
+    if (doc[CONFIG_FILE_PREPROCESSOR])
+        TRY(check_preprocessor(&c, doc[CONFIG_FILE_PREPROCESSOR], path));
     *out = c;
     return OK;
+}
+
+static void free_docs(struct json_doc *doc[CONFIG_N_FILES])
+{
+    for (int i = 0; i < CONFIG_N_FILES; i++)
+        json_free(doc[i]);
+}
+
+int config_read_dir(struct model_config *out, const char *dir)
+{
+    struct json_doc *doc[CONFIG_N_FILES] = {NULL};
+    char path[MAX_PATH_BYTES];
+    int rc;
+
+    TRY(path_join(path, dir, config_file_names[CONFIG_FILE_MODEL]));
+    TRY(json_parse_file(&doc[CONFIG_FILE_MODEL], path, MAX_FILE_BYTES, ERR_MODEL));
+    for (int i = CONFIG_FILE_MODEL + 1; i < CONFIG_N_FILES; i++) {
+        TRY_GOTO(path_join(path, dir, config_file_names[i]), free_docs);
+        TRY_GOTO(parse_if_there(&doc[i], path), free_docs);
+    }
+    rc = from_docs(out, doc, dir);
+free_docs:
+    free_docs(doc);
+    return rc;
+}
+
+int config_read_texts(struct model_config *out, const struct config_text text[CONFIG_N_FILES],
+                      const char *name)
+{
+    struct json_doc *doc[CONFIG_N_FILES] = {NULL};
+    char path[MAX_PATH_BYTES];
+    int rc;
+
+    if (!text[CONFIG_FILE_MODEL].text)
+        return FAIL(ERR_MODEL, "%s: holds no %s", name, config_file_names[CONFIG_FILE_MODEL]);
+    for (int i = 0; i < CONFIG_N_FILES; i++) {
+        if (!text[i].text)
+            continue;
+        TRY_GOTO(path_join(path, name, config_file_names[i]), free_docs);
+        TRY_GOTO(json_parse(&doc[i], text[i].text, text[i].n_bytes, path, ERR_MODEL), free_docs);
+        if (json_kind_of(json_root(doc[i])) != JSON_KIND_OBJECT) {
+            rc = FAIL(ERR_MODEL, "%s: not a JSON object", path);
+            goto free_docs;
+        }
+    }
+    rc = from_docs(out, doc, name);
+free_docs:
+    free_docs(doc);
+    return rc;
 }

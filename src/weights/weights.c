@@ -7,11 +7,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "quant.h"
 #include "status.h"
 #include "weights_impl.h"
 
 static const char SYNTHETIC[] = "synthetic:";
+
+/* A folder's faults are the folder reader's to tell, and so is a path that is not there. */
+static bool is_file(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
+}
 
 int weights_open(struct weights **out, struct model_config *cfg, const char *model)
 {
@@ -29,6 +39,8 @@ int weights_open(struct weights **out, struct model_config *cfg, const char *mod
     }
     if (strncmp(model, SYNTHETIC, sizeof SYNTHETIC - 1) == 0)
         rc = weights_open_synthetic(w, &c, model + sizeof SYNTHETIC - 1);
+    else if (is_file(model))
+        rc = weights_open_h5(w, &c, model);
     else
         rc = weights_open_folder(w, &c, model);
     if (rc != OK)
@@ -58,7 +70,7 @@ void weights_close(struct weights *w)
 
 bool weights_is_synthetic(const struct weights *w)
 {
-    return strcmp(w->source->name, "synthetic") == 0;
+    return w->is_of_formula || strcmp(w->source->name, "synthetic") == 0;
 }
 
 struct digest weights_digest(const struct weights *w)
@@ -70,7 +82,23 @@ enum dtype weights_dtype(const struct weights *w)
 {
     const struct weights_entry *e = weights_entry_of(w, WEIGHTS_EMBEDDING);
 
+    if (w->is_converted)
+        return w->source_dtype;
     return e ? e->dtype : DTYPE_F32; /* without a table weights_load fails anyway */
+}
+
+enum weights_form weights_stored_form(const struct weights *w, size_t *group)
+{
+    *group = w->max_group;
+    return w->form;
+}
+
+void weights_carried(const struct weights *w, const char *name, const void **bytes, size_t *n_bytes)
+{
+    const struct weights_carry *file = w->source->carried ? w->source->carried(w->ctx, name) : NULL;
+
+    *bytes = file ? file->bytes : NULL;
+    *n_bytes = file ? file->n_bytes : 0;
 }
 
 bool weights_find(const struct weights *w, const char *name, int *n_dims,
@@ -94,8 +122,14 @@ size_t weights_total_bytes(const struct weights *w)
 {
     size_t sum = 0;
 
-    for (size_t i = 0; i < w->n_entries; i++)
-        sum += w->entry[i].n_rows * w->entry[i].n_cols * dtype_bytes(w->entry[i].dtype);
+    for (size_t i = 0; i < w->n_entries; i++) {
+        const struct weights_entry *e = &w->entry[i];
+
+        sum += e->n_rows * (dtype_is_quantised(e->dtype)
+                                ? quant_row_bytes(e->dtype, e->n_cols, e->group) +
+                                      quant_row_scale_bytes(e->dtype, e->n_cols, e->group)
+                                : e->n_cols * dtype_bytes(e->dtype));
+    }
     return sum;
 }
 
@@ -179,6 +213,8 @@ struct digest weights_index_digest(const struct weights *w, struct digest d)
                          tensor_shape_text(shape, sizeof shape, e->dim, e->n_dims), e->place,
                          (long long)e->offset);
         d = digest_chain(d, line, (size_t)n);
+        if (e->group)
+            d = digest_chain(d, &e->group, sizeof e->group);
     }
     return d;
 }

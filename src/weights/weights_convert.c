@@ -32,10 +32,34 @@ static enum dtype held_as(enum weights_form form, enum dtype stored)
     return stored;
 }
 
-int weights_plan_form(const struct weights_list *l, struct weights_request *r)
+/* What the file holds quantised stays as it is: a second rounding would go unseen. */
+static int keep_form(const struct weights_list *l, struct weights_request *r)
 {
     const struct weights_entry *e = r->entry;
 
+    if (l->form != WEIGHTS_AS_STORED && held_as(l->form, e->dtype) != e->dtype)
+        return FAIL(ERR_UNSUPPORTED,
+                    "%s: tensor %s is held as %s; use the original checkpoint for another form, or "
+                    "leave --weights at auto",
+                    e->path, e->stored, dtype_name(e->dtype));
+    if (r->chunk == 0)
+        return FAIL(ERR_MODEL, "%s: tensor %s is quantised, and this one never is", e->path,
+                    e->stored);
+    if (e->group && r->chunk < e->n_cols && r->chunk % e->group != 0)
+        return FAIL(ERR_MODEL,
+                    "%s: tensor %s has groups of %zu, and its sums chunks of %zu elements", e->path,
+                    e->stored, e->group, r->chunk);
+    r->dtype = e->dtype;
+    r->group = e->group;
+    return OK;
+}
+
+static int choose_form(const struct weights_list *l, struct weights_request *r)
+{
+    const struct weights_entry *e = r->entry;
+
+    if (dtype_is_quantised(e->dtype))
+        return keep_form(l, r);
     r->dtype = r->chunk ? held_as(l->form, e->dtype) : e->dtype;
     r->group = r->dtype != DTYPE_Q4          ? 0
                : r->chunk < r->entry->n_cols ? quant_group_for(l->max_group, r->chunk)
@@ -45,6 +69,12 @@ int weights_plan_form(const struct weights_list *l, struct weights_request *r)
                     "%s: tensor %s: its sums have chunks of %zu elements; int4 needs an even "
                     "number, so this model has none",
                     e->path, e->stored, r->chunk);
+    return OK;
+}
+
+int weights_plan_form(const struct weights_list *l, struct weights_request *r)
+{
+    TRY(choose_form(l, r));
     r->scale_row_bytes = 0;
     if (dtype_is_quantised(r->dtype)) {
         r->row_bytes = quant_row_bytes(r->dtype, r->rect.n_cols, r->group);

@@ -1,6 +1,7 @@
 /* What the files of src/weights share: the index of an opened checkpoint and the table of a source.
  *
- * A source (weights_folder.c: safetensors; weights_synthetic.c: a formula) adds its tensors to the
+ * A source (weights_folder.c: safetensors; weights_h5.c: converted models; weights_synthetic.c: a
+ * formula) adds its tensors to the
  * index while opening and reads rectangles of them later. Everything else - names, requests,
  * checks, coverage, the scan for non-finite values - is written once, above the table. */
 #ifndef WEIGHTS_IMPL_H
@@ -22,6 +23,7 @@ struct weights_entry {
     char *stored;     /* as the file spells it; owned */
     const char *path; /* file, or formula, it comes from; borrowed from the source */
     enum dtype dtype;
+    size_t group; /* of Q4 */
     int n_dims;
     size_t dim[TENSOR_MAX_DIMS];
     size_t n_rows, n_cols; /* dim[0], product of the rest: how rectangles see it */
@@ -41,6 +43,12 @@ struct weights_source {
      * *read_bytes. */
     int (*read)(void *ctx, const struct weights_entry *e, const struct weights_rect *r, void *out,
                 size_t *read_bytes);
+    /* Quantised entries, for which `read` and this take columns in bytes, of a row of data and of a
+     * row of scales. NULL in a source that has none. */
+    int (*read_scales)(void *ctx, const struct weights_entry *e, const struct weights_rect *r,
+                       void *out, size_t *read_bytes);
+    /* A file carried along, or NULL. The whole entry may be missing. */
+    const struct weights_carry *(*carried)(void *ctx, const char *name);
     void (*close)(void *ctx);
 };
 
@@ -51,6 +59,11 @@ struct weights {
     size_t n_entries, n_room;
     struct digest digest;
     char *label; /* the folder or formula, for messages */
+    /* of a converted model, else zero: */
+    enum weights_form form;
+    size_t max_group;
+    bool is_converted, is_of_formula;
+    enum dtype source_dtype;
 };
 
 /* ---- weights.c: the index ---- */
@@ -65,6 +78,7 @@ struct digest weights_index_digest(const struct weights *w, struct digest d);
 
 /* ---- weights_folder.c, weights_synthetic.c: openers; w is zeroed but for label ---- */
 int weights_open_folder(struct weights *w, struct model_config *cfg, const char *dir);
+int weights_open_h5(struct weights *w, struct model_config *cfg, const char *path);
 int weights_open_synthetic(struct weights *w, struct model_config *cfg, const char *text);
 
 /* ---- weights_names.c ---- */
@@ -122,6 +136,16 @@ struct weights_reader {
 /* Reads a part of a tensor as stored and refuses what is not finite. */
 int weights_read_part(struct weights_reader *x, const struct weights_request *r,
                       const struct weights_rect *part, void *to);
+/* Reads r into the block, converting where that is asked for. Not for a joint tensor in a group. */
+int weights_read_request(struct weights_reader *x, const struct weights_request *r);
+/* Reads what the file holds quantised. */
+int weights_read_quantised(struct weights_reader *x, const struct weights_request *r);
+/* Finds the requests' entries, checks their shapes, works out their forms and that no tensor of the
+ * checkpoint is left over. [local] */
+int weights_match(const struct weights *w, struct weights_list *l);
+/* [local] Buffers for pieces of these requests; free_staging in any case. */
+int weights_allocate_staging(struct weights_reader *x, const struct weights_list *l);
+void weights_free_staging(struct weights_reader *x);
 /* Works out how r, whose entry is set, is held in this form, and its sizes. */
 int weights_plan_form(const struct weights_list *l, struct weights_request *r);
 static inline bool weights_is_converted(const struct weights_request *r)

@@ -62,7 +62,7 @@ static int check_none_unknown(const struct weights *w, const struct weights_list
     return OK;
 }
 
-static int match(const struct weights *w, struct weights_list *l)
+int weights_match(const struct weights *w, struct weights_list *l)
 {
     for (size_t i = 0; i < l->n; i++)
         TRY(match_one(w, l, &l->request[i]));
@@ -149,6 +149,13 @@ static int read_rect(struct weights_reader *x, const struct weights_request *r)
     return OK;
 }
 
+int weights_read_request(struct weights_reader *x, const struct weights_request *r)
+{
+    if (weights_is_converted(r))
+        return weights_convert(x, r, OK);
+    return dtype_is_quantised(r->dtype) ? weights_read_quantised(x, r) : read_rect(x, r);
+}
+
 static int in_file_order(const void *a, const void *b)
 {
     const struct weights_request *x = *(const struct weights_request *const *)a;
@@ -182,8 +189,7 @@ static int read_all(struct weights_reader *x, const struct weights_list *l)
         if (weights_is_joint(order[i]))
             rc = weights_convert(x, order[i], rc);
         else if (rc == OK)
-            rc = weights_is_converted(order[i]) ? weights_convert(x, order[i], rc)
-                                                : read_rect(x, order[i]);
+            rc = weights_read_request(x, order[i]);
     }
     free(order);
     return rc;
@@ -285,7 +291,7 @@ static size_t max_of(size_t a, size_t b)
 }
 
 /* [local] Staging for a piece, or for one row where a row is more. */
-static int allocate_staging(struct weights_reader *x, const struct weights_list *l)
+int weights_allocate_staging(struct weights_reader *x, const struct weights_list *l)
 {
     const bool is_host = ops_is_host(x->d);
     size_t staging = is_host ? 0 : WEIGHTS_PIECE_BYTES, made = 0, row = 0;
@@ -309,7 +315,7 @@ static int allocate_staging(struct weights_reader *x, const struct weights_list 
     return OK;
 }
 
-static void free_staging(struct weights_reader *x)
+void weights_free_staging(struct weights_reader *x)
 {
     free(x->staging);
     free(x->made);
@@ -322,7 +328,7 @@ static int allocate(struct weights_reader *x, const struct weights_list *l, stru
 {
     TRY(arena_init(block, x->d, n_bytes));
     x->block = n_bytes ? arena_take(block, n_bytes) : NULL;
-    TRY(allocate_staging(x, l));
+    TRY(weights_allocate_staging(x, l));
     return ops_sync(x->d); /* the block's clearing must not come after our bytes */
 }
 
@@ -337,7 +343,7 @@ static int allocate_and_read(struct weights_reader *x, struct weights_list *l, s
     if (rc == OK && comm_rank(x->c) == 0)
         rc = check_lm_head(x, l);
     rc = comm_agree(x->c, rc);
-    free_staging(x);
+    weights_free_staging(x);
     if (rc != OK)
         arena_release(block);
     return rc;
@@ -358,8 +364,8 @@ static int match_on_all(const struct weights *w, struct weights_list *l, struct 
 {
     const bool is_lead = comm_rank(c) == 0;
 
-    TRY(comm_agree(c, is_lead ? match(w, l) : OK));
-    return comm_agree(c, is_lead ? OK : match(w, l));
+    TRY(comm_agree(c, is_lead ? weights_match(w, l) : OK));
+    return comm_agree(c, is_lead ? OK : weights_match(w, l));
 }
 
 int weights_load(struct weights *w, struct weights_list *l, struct device *d, struct comm *c,
