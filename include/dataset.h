@@ -7,8 +7,11 @@
  *
  * A record that cannot be understood is a sample, too, with rc and the reason: it costs itself
  * only. What makes the rest of the input unreadable (the file vanishes, the archive is broken) is
- * an error of dataset_next. Memory does not grow with the number of records. No picture is decoded
- * here. */
+ * an error of dataset_next. Memory does not grow with the number of records, but for the names in one
+ * directory, which are sorted, and the `images` list of a VQA file. No picture is decoded here.
+ *
+ * Records that follow each other and name the same picture files become one sample, so that these are
+ * encoded once; not from standard input, where nobody waits for the next line. */
 #ifndef DATASET_H
 #define DATASET_H
 
@@ -17,6 +20,7 @@
 #include <stdint.h>
 
 #include "digest.h"
+#include "image.h"
 
 struct dataset;
 
@@ -24,7 +28,7 @@ enum dataset_format {
     DATASET_AUTO,     /* by what the path is and holds; ERR_USAGE names the choices when in doubt */
     DATASET_MANIFEST, /* JSON lines: id?, image | images | video, prefix?, suffix?, other fields */
     DATASET_FILES,    /* a picture, a directory (recursive, sorted by name), or a glob */
-    DATASET_LIST,     /* @FILE or - : one path a line, or path<TAB>prompt */
+    DATASET_LIST,     /* @FILE or - : one path a line, or path<TAB>prompt; paths below images_dir */
     DATASET_OPENAI,   /* JSON lines of the OpenAI batch API */
     DATASET_FOLDER,   /* a Hugging Face imagefolder with metadata.jsonl (or .csv: refused by name) */
     DATASET_COCO,     /* COCO captions, detection, or VQA questions; pictures in images_dir */
@@ -32,15 +36,23 @@ enum dataset_format {
     DATASET_H5,       /* HDF5: raw [N, H, W, 3] u8, or offsets and encoded bytes */
 };
 
-enum dataset_sampling { DATASET_UNIFORM, DATASET_STRIDE, DATASET_FPS };
-enum dataset_short { DATASET_SHORT_TILE, DATASET_SHORT_REPEAT }; /* a clip of too few frames */
+/* Which frames of a video: see image_clip_choose. */
+enum dataset_sampling {
+    DATASET_UNIFORM = IMAGE_UNIFORM,
+    DATASET_STRIDE = IMAGE_STRIDE,
+    DATASET_FPS = IMAGE_FPS,
+};
+enum dataset_short { /* a clip of too few frames */
+    DATASET_SHORT_TILE = IMAGE_SHORT_TILE,
+    DATASET_SHORT_REPEAT = IMAGE_SHORT_REPEAT,
+};
 
 struct dataset_params {
     const char *source; /* path, glob, @list, "-", shards-{0000..0009}.tar */
     enum dataset_format format;
-    const char *images_dir; /* NULL: beside the file that names the pictures */
-    /* Prompts for every image, or templates: {field} stands for a field of the record, {{ for a
-     * brace. n_prompts 0: each record brings its own (prefix, question, messages). */
+    const char *images_dir; /* NULL: beside the file that names the pictures; of stdin: the cwd */
+    /* Prompts for every image, or templates: {field} stands for a field of the record, {{ and }} for
+     * a brace. n_prompts 0: each record brings its own (prefix, question, messages). */
     const char *const *prompt;
     size_t n_prompts;
     int n_frames; /* of a video */
@@ -73,7 +85,9 @@ struct sample_record { /* one prompt of the sample */
     const char *prompt; /* as the tokenizer gets it */
     const char *suffix; /* the expected answer if the input has one, else NULL */
     int64_t number;     /* COCO question_id, or -1 */
-    struct digest digest; /* of id, prompt, and what names the images (path, or bytes) */
+    /* Of all that reaches a result: id, prompt, suffix, number, image_id, and what names the images: the
+     * path as the input writes it, or the bytes. Moving input and pictures together changes nothing. */
+    struct digest digest;
 };
 
 /* One block of memory; every pointer points into it. */
@@ -101,6 +115,8 @@ void sample_free(struct sample *s);
 /* What the input is, as far as it can be told without reading it all: key and text for the run's
  * configuration (format, source, size and modification time of a single file). */
 const char *dataset_identity(const struct dataset *d);
+/* How a VIDEO image of this sample is to be cut, for image_load_video. */
+struct image_clip sample_clip(const struct sample *s);
 const char *dataset_format_name(const struct dataset *d);
 
 /* A sample as one run of bytes, for sending to another rank of the same build, and back.

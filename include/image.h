@@ -37,6 +37,25 @@ struct image_info {
     char format[8];          /* "JPEG", "PNG", ... */
 };
 
+/* Which frames of a video are seen. */
+enum image_sampling {
+    IMAGE_UNIFORM, /* numpy.linspace(0, T - 1, n_frames, dtype=int) */
+    IMAGE_STRIDE,  /* frames 0, step, 2 step, ... */
+    IMAGE_FPS,     /* step frames a second of the video's time, from its first frame */
+};
+enum image_short { IMAGE_SHORT_TILE, IMAGE_SHORT_REPEAT };
+struct image_clip {
+    int n_frames;
+    enum image_sampling sampling;
+    double step; /* STRIDE, FPS: > 0 */
+    /* What stands for frames that STRIDE or FPS would take from behind the end: those taken, from
+     * the first on again, or the last one taken. */
+    enum image_short shortage;
+};
+/* frame[n_frames] gets the places of the frames, ascending but for TILE, in a video of n_total >= 1
+ * frames, `fps` a second (for IMAGE_FPS). Pure. */
+void image_clip_choose(const struct image_clip *clip, int64_t n_total, double fps, int64_t *frame);
+
 struct image_helper;
 
 /* Forks the helper. Call before MPI starts and before any thread. */
