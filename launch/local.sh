@@ -14,30 +14,15 @@
 # With another MPI than Open MPI, mpirun gets -n N only; add what it needs through MPIRUN_ARGS.
 set -euo pipefail
 
+# shellcheck source=launch/common.sh
+. "$(dirname "$0")/common.sh"
+
 usage() {
-    sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"
+    print_manual
     echo "Usage: launch/local.sh [-n N] [--dry-run] -- PROGRAM ARGS..."
     echo "  -n N        ranks; default RANKS, else the number of cores"
     echo "  --dry-run   print the command line and start nothing"
     echo "Variables: RANKS, CORES, MPIRUN (mpirun), MPIRUN_ARGS, BIND, PALIGRID (the program)"
-}
-
-refuse() {
-    echo "launch/local.sh: $*" >&2
-    exit 64
-}
-
-# Cores, not hardware threads, among those this process may use: a rank per thread is slower.
-count_cores() {
-    local cores=0 cpus
-    cpus=$(nproc)
-    if command -v lscpu >/dev/null; then
-        cores=$(lscpu -p=CORE,SOCKET 2>/dev/null | grep -v '^#' | sort -u | wc -l) || cores=0
-    fi
-    if ((cores < 1 || cores > cpus)); then
-        cores=$cpus
-    fi
-    echo "$cores"
 }
 
 ranks=${RANKS:-} dry_run=no
@@ -65,33 +50,15 @@ done
 
 cores=${CORES:-$(count_cores)}
 ranks=${ranks:-$cores}
-[[ $ranks =~ ^[1-9][0-9]{0,5}$ ]] || refuse "-n $ranks is not a number of ranks"
-
-program=$1
+is_count "$ranks" || refuse "-n $ranks is not a number of ranks"
+find_program "$1"
 shift
-if [[ $program = paligrid ]]; then
-    here=$(cd "$(dirname "$0")/.." && pwd)
-    program=${PALIGRID:-$here/build/release/paligrid}
-    if [[ -z ${PALIGRID:-} && ! -x $program ]]; then
-        program=$(command -v paligrid) || refuse "paligrid is neither in $here/build/release (run make) nor in PATH"
-    fi
-fi
-
-environment=() command=()
-offer() { # NAME VALUE: only where the user has not chosen
-    [[ -n ${!1+set} ]] || environment+=("$1=$2")
-}
 
 if ((ranks > 1)) || [[ -n ${MPIRUN:-} ]]; then
     read -r -a command <<<"${MPIRUN:-mpirun}"
     command -v "${command[0]}" >/dev/null || refuse "${command[0]} not found: install MPI, or set MPIRUN"
-    if "${command[0]}" --version 2>/dev/null | grep -qiE 'open mpi|open-?rte|prte'; then
-        if [[ $(id -u) = 0 ]]; then
-            offer OMPI_ALLOW_RUN_AS_ROOT 1
-            offer OMPI_ALLOW_RUN_AS_ROOT_CONFIRM 1
-            offer PRTE_ALLOW_RUN_AS_ROOT 1 # Open MPI 5 asks under this name
-            offer PRTE_ALLOW_RUN_AS_ROOT_CONFIRM 1
-        fi
+    if is_open_mpi "${command[0]}"; then
+        offer_root
         if ((ranks > cores)); then
             offer OMPI_MCA_mpi_yield_when_idle 1
             command+=(--oversubscribe --bind-to "${BIND:-none}")
@@ -106,11 +73,4 @@ if ((ranks > 1)) || [[ -n ${MPIRUN:-} ]]; then
     command+=(-n "$ranks")
 fi
 command+=("$program" "$@")
-((${#environment[@]} == 0)) || command=(env "${environment[@]}" "${command[@]}")
-
-if [[ $dry_run = yes ]]; then
-    printf '%q ' "${command[@]}"
-    echo
-    exit 0
-fi
-exec "${command[@]}"
+start_or_show "$dry_run"

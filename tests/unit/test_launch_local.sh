@@ -2,37 +2,10 @@
 # RANKS: 1
 # launch/local.sh: the command lines it makes (--dry-run, with a pretended mpirun and core count),
 # what it starts, and what it refuses.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-
-tmp=$(mktemp -d "${TEST_TMP:-${TMPDIR:-/tmp}}/local.XXXXXX")
-trap 'rm -rf "$tmp"' EXIT
-unset RANKS MPIRUN MPIRUN_ARGS BIND "${!OMPI_@}" "${!PRTE_@}"
-export CORES=4 PATH="$tmp:$PATH"
-
-pretend() { # COMMAND OUTPUT
-    printf '#!/bin/sh\necho "%s"\n' "$2" >"$tmp/$1"
-    chmod +x "$tmp/$1"
-}
-failures=0
-same() { # WHAT EXPECTED GOT
-    if [[ $2 != "$3" ]]; then
-        printf 'FAILED: %s\n  expected: %s\n  got:      %s\n' "$1" "$2" "$3"
-        failures=$((failures + 1))
-    fi
-}
-line() { # ARGS...: the dry run, without the blank at its end
-    local out
-    out=$(launch/local.sh --dry-run "$@")
-    echo "${out% }"
-}
-refused() { # PATTERN ARGS...
-    local pattern=$1 out status=0
-    shift
-    out=$(launch/local.sh "$@" 2>&1) || status=$?
-    same "status of: $*" 64 "$status"
-    [[ $out = *"$pattern"* ]] || same "message of: $*" "$pattern" "$out"
-}
+SCRIPT=launch/local.sh
+# shellcheck source=tests/unit/launch_case.sh
+. "$(dirname "$0")/launch_case.sh"
+export CORES=4
 
 pretend mpirun "mpirun (Open MPI) 4.1.4"
 pretend id 1000
@@ -64,6 +37,5 @@ refused "-n x is not a number of ranks" -n x -- prog
 refused "no program given" -n 2
 refused "unknown option --ranks" --ranks 2 -- prog
 MPIRUN=no-such-mpirun refused "no-such-mpirun not found" -n 2 -- prog
-[[ $(launch/local.sh --help) = *"Usage: launch/local.sh"* ]] || same "--help" "a usage line" "none"
-
-[[ $failures = 0 ]] && echo "all command lines as expected"
+holds --help "Usage: launch/local.sh" "$(launch/local.sh --help)"
+finish
