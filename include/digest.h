@@ -14,5 +14,7 @@ struct digest digest_of(const void *data, size_t n_bytes);
 struct digest digest_chain(struct digest a, const void *data, size_t n_bytes);
 int digest_equal(struct digest a, struct digest b);
 void digest_hex(struct digest d, char out[33]);
+/* XXH3-64: a checksum of a short text. */
+uint64_t digest_checksum(const void *data, size_t n_bytes);
 
 #endif

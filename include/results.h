@@ -31,12 +31,14 @@ struct result {
     const char *id;
     struct digest input; /* sample_record.digest */
     int rc;              /* OK or the status of a record that could not be answered */
-    const char *why;     /* then: the reason; it names the file */
+    /* Then: the reason; it names the file. Its class is a word: missing (no such file), denied (no
+     * permission), else by rc: input, unsupported, io, memory, range, timeout, internal. */
+    const char *why;
     const char *image;   /* the first image's name; NULL: none */
     const char *image_id; /* COCO, or NULL */
     int64_t number;       /* COCO question_id, or -1 */
     const char *prompt, *suffix; /* suffix may be NULL */
-    const char *text; /* the answer, UTF-8, <loc> and <seg> as generated */
+    const char *text; /* the answer, UTF-8, <loc> and <seg> as generated; NUL becomes U+FFFD */
     size_t n_text;
     const int32_t *tokens;
     size_t n_tokens;
@@ -64,9 +66,13 @@ struct journal_params {
     const char *info_json; /* an object for run.json: versions, machine, arguments; may change */
     bool retry_errors;     /* records that failed count as not done */
     const char *retry_class; /* with it: only failures whose reason's class is this; NULL: all */
-    double stale_s;        /* a lock whose holder shows no life for so long is taken over */
-    /* Test aid: called at named moments ("before_write", "after_write", "after_sync",
-     * "before_rename", "after_rename", ...), so that a campaign can kill there. NULL: none. */
+    const char *job;         /* the batch system's name of this job, for others' messages; or NULL */
+    double stale_s; /* a lock whose holder shows no life for so long is taken over; 0: 60 s */
+    /* Test aid, or NULL: called at named moments, so that a campaign can kill there. Of the journal:
+     * lock_taken, after_cut (a torn tail), segment_created (still empty), before_write, mid_write
+     * (half of the batch is in the file), after_write (not fsynced), after_sync. Of each file that
+     * is made whole: "before_rename FILE", "after_rename FILE", as in "before_rename results.h5";
+     * run.json first, _SUCCESS last. */
     void (*moment)(void *context, const char *name);
     void *moment_context;
 };

@@ -43,3 +43,8 @@ void digest_hex(struct digest d, char out[33])
     for (size_t i = 0; i < sizeof d.byte; i++)
         snprintf(out + 2 * i, 3, "%02x", d.byte[i]);
 }
+
+uint64_t digest_checksum(const void *data, size_t n_bytes)
+{
+    return XXH3_64bits(data, n_bytes);
+}
