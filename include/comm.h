@@ -33,6 +33,7 @@ struct comm_params {
     enum comm_transport transport; /* results are the same to the bit */
     int node_ranks; /* 0: nodes as they are; else at most so many ranks make a node, for tests */
     bool threads;   /* the world: mail may be used beside the collectives, from other threads */
+    const char *watch_dir; /* the world: where ranks tell what they do (below); NULL: nowhere */
 };
 
 /* Starts MPI (MPI_Init_thread) and takes all its ranks. ERR_MISMATCH when they want different
@@ -85,6 +86,34 @@ int comm_agree(struct comm *c, int rc);
  * n <= COMM_MAX_SAME. Call before any other exchange. */
 enum { COMM_MAX_SAME = 32 };
 int comm_check_same(struct comm *c, const char *const *what, const struct digest *d, size_t n);
+
+/* ---- where ranks are ----
+ * Each process keeps what it does in a small file of comm_params.watch_dir, best in its node's memory
+ * ("/dev/shm"): a rank that waits in vain tells where those are that it waits for, and others
+ * can look. The files go when the world is destroyed; those of dead processes go when the next job
+ * starts. Notes cost a few stores and a look at the clock, so they may be in the token loop. */
+enum { COMM_NOTE_BYTES = 24, COMM_HOST_BYTES = 64 };
+/* [local] What this rank does ("prefill"), and where in it ("decoder layer" 17; number -1: none). A new
+ * phase has no place yet. Longer text is cut. */
+void comm_note_phase(struct comm *c, const char *phase);
+void comm_note_place(struct comm *c, const char *place, int number);
+
+struct comm_where { /* one process, as it was a moment ago */
+    uint64_t job;   /* the same for all ranks of a job */
+    int pid, rank, n_ranks;
+    char host[COMM_HOST_BYTES];
+    char phase[COMM_NOTE_BYTES], place[COMM_NOTE_BYTES];
+    int number;
+    double place_s, age_s; /* since the last note, since the start */
+    const char *call;      /* the last collective: static text */
+    uint64_t call_number, call_bytes;
+    double call_s; /* since it began */
+    bool is_in_call;
+    char state; /* of the process, as in /proc: comm_state_name */
+};
+/* [local] Needs no MPI. Processes of all jobs in a folder, by job and rank; at most cap. */
+size_t comm_where_list(const char *dir, struct comm_where *out, size_t cap);
+const char *comm_state_name(char state); /* "running", "waiting", "stopped", "dead", ... */
 
 /* ---- mail ----
  * Letters from one rank to another, for what is not collective. Mail has a communicator of its own

@@ -51,6 +51,9 @@ size_t tp_buffer_bytes(const struct tp *t);
 const struct tp_plan *tp_plan_of(const struct tp *t);
 struct device *tp_device(const struct tp *t);
 struct comm *tp_comm(const struct tp *t);
+/* [local] Names the layer whose sums come next ("decoder layer" 17): in errors, and where other
+ * processes look (comm_note_place). layer is static text. */
+void tp_at(struct tp *t, const char *layer, int number);
 
 /* y [n_tok, n_out] = sum over ranks of x_local . w_local^T, exactly, + bias (once) + residual.
  * n_chunks_global: K-chunks of the whole layer. ERR_RANGE on every rank when any chunk left the

@@ -11,6 +11,7 @@
 #include "commands.h"
 #include "identity.h"
 #include "status.h"
+#include "watch_dir.h"
 
 static void abort_job(void)
 {
@@ -112,7 +113,8 @@ static int on_ranks(const struct options *o, const struct command_call *command)
     struct command_start s = {.helper = start_helper(o, command)};
     struct comm_params params = {.timeout_s = o->comm_timeout_s,
                                  .transport = (enum comm_transport)o->comm,
-                                 .threads = command->needs & COMMAND_NEEDS_THREADS};
+                                 .threads = command->needs & COMMAND_NEEDS_THREADS,
+                                 .watch_dir = watch_dir()};
     int rc = comm_create_world(&s.comm, &params);
 
     if (rc != OK) {

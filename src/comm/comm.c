@@ -5,6 +5,7 @@
  * surprise: a call that failed once poisons the communicator and its parents (see `ended`). */
 #include "comm_impl.h"
 
+#include "comm_record.h"
 #include "sizes.h"
 #include "status.h"
 
@@ -52,6 +53,7 @@ static int begun(struct comm *c, enum comm_kind kind, const void *buf, size_t n_
     c->kind = kind;
     c->call_bytes = n_bytes;
     c->sequence++;
+    watch_call(c->watch, c);
     return OK;
 }
 
@@ -59,6 +61,7 @@ static int begun(struct comm *c, enum comm_kind kind, const void *buf, size_t n_
  * under way, so neither this group nor the groups it was split from can be used again. */
 static int ended(struct comm *c, int rc)
 {
+    watch_call_ended(c->watch);
     if (rc != OK) {
         for (struct comm *p = c; p; p = p->parent)
             p->failed = rc;
@@ -73,7 +76,7 @@ static int allreduce(struct comm *c, enum comm_kind kind, void *buf, size_t n_el
 
     TRY(size_mul(&n_bytes, n_elems, op->elem_bytes, comm_kind_name(kind)));
     TRY(begun(c, kind, buf, n_bytes));
-    return n_elems > 0 ? ended(c, c->ops->allreduce(c, buf, n_elems, op)) : OK;
+    return ended(c, n_elems > 0 ? c->ops->allreduce(c, buf, n_elems, op) : OK);
 }
 
 int comm_allreduce_sum(struct comm *c, void *buf, size_t n_elems, enum dtype t)
@@ -103,7 +106,7 @@ int comm_allgather(struct comm *c, const void *in, void *out, size_t n_bytes)
     TRY(begun(c, COMM_ALLGATHER, in, n_bytes));
     TRY(size_mul(&total, n_bytes, (size_t)c->size, "allgather"));
     if (total == 0)
-        return OK;
+        return ended(c, OK);
     if (!out)
         return FAIL(ERR_INTERNAL, "allgather of %zu bytes without an output", total);
     return ended(c, c->ops->allgather(c, &g));
@@ -120,7 +123,7 @@ int comm_allgatherv(struct comm *c, const void *in, void *out, const size_t *n_b
     for (int r = 0; r < c->size; r++)
         TRY(size_add(&total, total, n_bytes[r], "allgatherv"));
     if (total == 0)
-        return OK;
+        return ended(c, OK);
     if (!out)
         return FAIL(ERR_INTERNAL, "allgatherv of %zu bytes without an output", total);
     return ended(c, c->ops->allgather(c, &g));
@@ -131,7 +134,7 @@ int comm_bcast(struct comm *c, void *buf, size_t n_bytes, int root)
     TRY(begun(c, COMM_BCAST, buf, n_bytes));
     if (root < 0 || root >= c->size)
         return FAIL(ERR_INTERNAL, "bcast from rank %d of %d", root, c->size);
-    return n_bytes > 0 ? ended(c, c->ops->bcast(c, buf, n_bytes, root)) : OK;
+    return ended(c, n_bytes > 0 ? c->ops->bcast(c, buf, n_bytes, root) : OK);
 }
 
 static int split(struct comm *c, int colour, const struct comm_params *params, struct comm **out)
@@ -143,6 +146,7 @@ static int split(struct comm *c, int colour, const struct comm_params *params, s
         return FAIL(ERR_INTERNAL, "split with colour %d", colour);
     TRY(ended(c, c->ops->split(c, colour, params, &part)));
     part->parent = c;
+    part->watch = c->watch;
     *out = part;
     return OK;
 }

@@ -86,6 +86,7 @@ struct comm {
     enum comm_kind kind; /* the running or last call: for tags and messages */
     uint64_t sequence;   /* its number, from 1; equal on all ranks */
     size_t call_bytes;   /* what one rank gives to it */
+    struct comm_watch *watch; /* of the process (comm_record.h); the world's, or NULL */
 };
 
 /* Kind and number of the running call in one word: equal on ranks that make the same call. */

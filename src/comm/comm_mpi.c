@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "comm_launch.h"
+#include "comm_record.h"
 #include "comm_shm_impl.h"
 
 static int mpi_split(struct comm *c, int colour, const struct comm_params *params,
@@ -153,7 +154,9 @@ int comm_create_world(struct comm **out, const struct comm_params *params)
     TRY(comm_params_check(params));
     TRY(library_start(params->threads));
     TRY(world_create(&m, timeout_us_of(params)));
-    rc = comm_shm_over(&m->base, params, out);
+    rc = watch_open(&m->base.watch, m, params->watch_dir);
+    if (rc == OK)
+        rc = comm_shm_over(&m->base, params, out);
     if (rc != OK)
         object_destroy(m); /* but MPI runs on: the caller aborts */
     return rc;
@@ -220,6 +223,7 @@ static void library_end(struct comm *c)
     c->kind = COMM_END;
     c->sequence++;
     rc = c->failed != OK ? c->failed : mpi_meet(c, OK);
+    watch_close(c->watch);
     if (rc != OK)
         comm_abort(c, status_exit_code(rc));
     MPI_Comm_free(&of(c)->handle);

@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "comm_record.h"
 #include "comm_wait.h"
 
 enum {
@@ -59,19 +60,20 @@ static int timed_out(struct comm_mpi *m, const struct pending *p)
 {
     const struct comm *c = &m->base;
     int came = 0, receiving, peer;
-    char roll[MPI_ROLL_BYTES];
+    char roll[MPI_ROLL_BYTES], where[WATCH_TELL_BYTES];
 
     if (p->recv)
         MPI_TRY(MPI_Request_get_status(p->request[0], &came, MPI_STATUS_IGNORE));
     receiving = p->recv && !came;
     peer = m->awaited = receiving ? p->recv->from : p->send->to;
     mpi_roll_call(m, roll);
+    watch_tell(m, peer, where);
     return FAIL(
         ERR_TIMEOUT,
-        "%s number %llu (%zu bytes): %s %d of %d on %s waited %.1f s for %s %d on %s to %s%s",
+        "%s number %llu (%zu bytes): %s %d of %d on %s waited %.1f s for %s %d on %s to %s%s%s",
         comm_kind_name(c->kind), (unsigned long long)c->sequence, c->call_bytes, m->noun, c->rank,
         c->size, mpi_host(m, c->rank), (double)m->timeout_us / 1e6, m->noun, peer,
-        mpi_host(m, peer), receiving ? "send" : "receive", roll);
+        mpi_host(m, peer), receiving ? "send" : "receive", where, roll);
 }
 
 static int wait_pending(struct comm_mpi *m, struct pending *p)

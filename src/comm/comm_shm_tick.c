@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "comm_record.h"
 #include "comm_wait.h"
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -70,7 +71,7 @@ static int has_posted(const struct comm_shm *s, int node_rank)
     return atomic_load_explicit(&s->part[node_rank]->posted, memory_order_acquire) >= s->tick;
 }
 
-/* " rank 3 on n1 (last call: allgather number 5, 64 bytes)" */
+/* " rank 3 on n1 (last call: allgather number 5, 64 bytes) [pid 71 is stopped; ...]" */
 static void write_absent(char *text, size_t size, const struct comm_shm *s, int node_rank)
 {
     struct shm_part *p = s->part[node_rank];
@@ -78,26 +79,31 @@ static void write_absent(char *text, size_t size, const struct comm_shm *s, int 
     uint64_t id = atomic_load_explicit(&p->call[posted % 2].id, memory_order_relaxed);
     uint64_t bytes = atomic_load_explicit(&p->call[posted % 2].bytes, memory_order_relaxed);
     int rank = s->member[node_rank];
+    char where[WATCH_TELL_BYTES];
 
+    watch_tell(of(s->mpi), rank, where);
     if (posted == 0)
-        snprintf(text, size, " rank %d on %s (no call so far)", rank, host_of(s, node_rank));
+        snprintf(text, size, " rank %d on %s (no call so far)%s", rank, host_of(s, node_rank),
+                 where);
     else if (id == comm_call_id(&s->base))
-        snprintf(text, size, " rank %d on %s (inside this call)", rank, host_of(s, node_rank));
+        snprintf(text, size, " rank %d on %s (inside this call)%s", rank, host_of(s, node_rank),
+                 where);
     else
-        snprintf(text, size, " rank %d on %s (last call: %s number %llu, %llu bytes)", rank,
-                 host_of(s, node_rank), kind_of(id), number_of(id), (unsigned long long)bytes);
+        snprintf(text, size, " rank %d on %s (last call: %s number %llu, %llu bytes)%s", rank,
+                 host_of(s, node_rank), kind_of(id), number_of(id), (unsigned long long)bytes,
+                 where);
 }
 
 /* Names the absent ranks, as many as the text has room for. */
 static int timed_out(const struct comm_shm *s)
 {
     const struct comm *c = &s->base;
-    char text[400] = "", more[32] = "";
+    char text[800] = "", more[32] = "";
     size_t used = 0;
     int n_more = 0;
 
     for (int r = 0; r < s->node_size; r++) {
-        char one[160];
+        char one[160 + WATCH_TELL_BYTES];
         size_t n;
 
         if (has_posted(s, r))

@@ -269,6 +269,7 @@ static int run_layers(struct decoder *d, const struct pass *p, float *x, const s
         const struct decoder_layer *w = &d->layers[i];
         const struct tensor *next = i + 1 < c->n_layers ? &d->layers[i + 1].norm_in : NULL;
 
+        tp_at(d->tp, "decoder layer", i);
         TRY(attention_block(d, i, p));
         TRY(ops_postnorm_add_norm(d->dev, x, s->f, &w->norm_attn, s->y, &w->norm_ff, c->eps, n_tok,
                                   n));

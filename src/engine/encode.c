@@ -14,6 +14,7 @@ int engine_encode(struct engine *e, const float *pixels, int slot, const struct 
     TRY(ops_upload(e->dev, e->pixels, pixels, 3 * px * px * sizeof(float)));
     arena_reset(&e->step);
     ops_set_phase(e->dev, OPS_PHASE_PREFILL);
+    comm_note_phase(e->comm, "vision");
     return vision_encode(e->vision, &e->step, e->pixels, e->features + (size_t)slot * rows, tap);
 }
 

@@ -111,6 +111,7 @@ int engine_create(struct engine **out, const struct model_config *cfg,
     int rc = e ? OK : FAIL(ERR_NOMEM, "engine");
 
     TRY_GOTO(comm_agree(c, rc), destroy_e);
+    comm_note_phase(c, "loading");
     e->cfg = *cfg;
     e->params = *p;
     e->dev = d;

@@ -45,6 +45,7 @@ int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size
                    size_t n_images, const struct tap *tap)
 {
     ops_set_phase(e->dev, OPS_PHASE_PREFILL);
+    comm_note_phase(e->comm, "prefill");
     TRY(decoder_embed(e->decoder, e->x, ids, n_ids, e->image, n_images));
     arena_reset(&e->step);
     TRY(decoder_prefill(e->decoder, &e->step, e->kv, seq, e->x, n_ids, tap));
@@ -56,6 +57,7 @@ int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size
 int engine_step(struct engine *e, size_t n_rows)
 {
     ops_set_phase(e->dev, OPS_PHASE_DECODE);
+    comm_note_phase(e->comm, "decode");
     TRY(decoder_embed(e->decoder, e->x, e->row_token, n_rows, NULL, 0));
     arena_reset(&e->step);
     TRY(decoder_step(e->decoder, &e->step, e->kv, e->row, n_rows, e->x));

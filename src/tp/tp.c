@@ -6,6 +6,7 @@
 #include "tp.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "sizes.h"
@@ -90,6 +91,13 @@ struct comm *tp_comm(const struct tp *t)
     return t->comm;
 }
 
+void tp_at(struct tp *t, const char *layer, int number)
+{
+    t->layer = layer;
+    t->layer_number = number;
+    comm_note_place(t->comm, layer, number);
+}
+
 int tp_stage(struct tp *t, void *dev, size_t n_bytes, void **host)
 {
     const bool is_host = ops_is_host(t->device);
@@ -112,6 +120,7 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
     const size_t n_out = w_local->dim[0], n = n_tok * n_out, n_bytes = (n + 1) * sizeof(int64_t);
     const int64_t zero = 0;
     int64_t n_bad_here, n_bad, *sums;
+    char at[64] = "";
     void *host;
 
     ASSERT(n <= t->max_row_elems);
@@ -123,12 +132,14 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
     n_bad_here = sums[n];
     TRY(comm_allreduce_sum(t->comm, sums, n + 1, DTYPE_I64));
     n_bad = sums[n];
+    if (n_bad != 0 && t->layer)
+        snprintf(at, sizeof at, "%s %d, ", t->layer, t->layer_number);
     if (n_bad != 0)
         return FAIL(ERR_RANGE,
-                    "%s: %" PRId64 " partial sums (%" PRId64
+                    "%s%s: %" PRId64 " partial sums (%" PRId64
                     " on this rank) are beyond +-%g or not finite; the weights or the input "
                     "are unusable",
-                    what, n_bad, n_bad_here, (double)ops_fixed_limit(n_chunks_global));
+                    at, what, n_bad, n_bad_here, (double)ops_fixed_limit(n_chunks_global));
     TRY(tp_unstage(t, t->acc, n_bytes));
     return ops_fixed_finish(t->device, y, t->acc, bias, residual, n_tok, n_out);
 }

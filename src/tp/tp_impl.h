@@ -14,6 +14,8 @@ struct tp {
     struct comm *comm;          /* borrowed */
     const struct tp_plan *plan; /* borrowed */
     size_t max_row_elems;
+    const char *layer; /* of tp_at, with its number */
+    int layer_number;
     int64_t *acc;              /* device memory: max_row_elems sums and the range counter */
     void *stage;               /* host memory of the same size; acc itself on host devices */
     struct tp_candidate *best; /* TP_MAX_BEST of every rank, then TP_MAX_BEST of this one */

@@ -291,6 +291,7 @@ int vision_encode(struct vision *v, struct arena *step, const float *pixels, flo
     for (int i = 0; i < c->n_layers; i++) {
         const struct vision_layer *w = &v->layers[i];
 
+        tp_at(v->tp, "vision layer", i);
         TRY(ops_layernorm(v->dev, s.y, s.x, &w->ln1_w, &w->ln1_b, c->eps, n, d));
         TRY(attention_block(v, w, &s));
         TRY(ops_layernorm(v->dev, s.y, s.x, &w->ln2_w, &w->ln2_b, c->eps, n, d));
