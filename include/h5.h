@@ -48,6 +48,25 @@ int h5_read_slab(struct h5 *h, const char *path, const struct h5_slab *s, void *
 /* Where the first byte of a contiguous dataset lies in the file; -1 for any other layout. */
 int h5_offset(struct h5 *h, const char *path, int64_t *out);
 
+/* ---- columns: datasets that grow by rows ----
+ * Compressed in chunks; memory is one chunk a column, whatever the number of rows. */
+enum h5_number {
+    H5_NUMBER_U8,
+    H5_NUMBER_I32,
+    H5_NUMBER_I64,
+    H5_NUMBER_U64,
+    H5_NUMBER_F32,
+    H5_NUMBER_F64
+};
+struct h5_column;
+/* [n_rows, n_fields]; n_fields 0: [n_rows]. h outlives the column. */
+int h5_column_create(struct h5_column **out, struct h5 *h, const char *path, enum h5_number t,
+                     size_t n_fields);
+int h5_column_append(struct h5_column *c, const void *data, size_t n_rows);
+/* Before h5_close. Frees c in any case; NULL is fine. */
+int h5_column_close(struct h5_column *c);
+void h5_column_discard(struct h5_column *c);
+
 const char *h5_library(void); /* "1.10.8" */
 
 #endif
