@@ -19,8 +19,9 @@ struct image_limits {
     size_t max_pixels;       /* width * height; at most 2^28                   */
     size_t max_memory_bytes; /* address space the worker may add for a picture */
     int max_seconds;         /* wall and processor time of a picture           */
+    int max_video_seconds;   /* of a video; 0: videos are refused              */
 };
-struct image_limits image_limits_default(void); /* 256 MiB, 128 Mpx, 2 GiB, 30 s */
+struct image_limits image_limits_default(void); /* 256 MiB, 128 Mpx, 2 GiB, 30 s, 300 s */
 
 enum image_exif { IMAGE_EXIF_APPLY, IMAGE_EXIF_IGNORE };
 /* Pillow's order of the two resize passes: 13 goes vertical first when that drops more rows. */
@@ -58,7 +59,8 @@ void image_clip_choose(const struct image_clip *clip, int64_t n_total, double fp
 
 struct image_helper;
 
-/* Forks the helper. Call before MPI starts and before any thread. */
+/* Forks the helper. Call before MPI starts and before any thread. A process may start several: they
+ * share nothing. One helper does one thing at a time, for any thread of the process. */
 int image_helper_start(struct image_helper **out, const struct image_limits *limits);
 void image_helper_stop(struct image_helper *h); /* NULL is fine; kills and reaps it */
 /* Process id of the worker that gets (or is decoding) the next picture, for tests that kill it. */
@@ -71,6 +73,19 @@ int image_helper_worker_pid(const struct image_helper *h);
  * system gave no memory to read the file into. */
 int image_load(struct image_helper *h, const char *path, const struct image_params *p, uint8_t *rgb,
                struct image_info *info);
+
+/* The same for an encoded picture in memory; `name` stands for it in messages. */
+int image_load_bytes(struct image_helper *h, const char *name, const uint8_t *bytes, size_t n_bytes,
+                     const struct image_params *p, uint8_t *rgb, struct image_info *info);
+/* Pixels that need no decoding, [height, width, 3]: resized in this process, by the same code. */
+int image_load_raw(const char *name, const uint8_t *src, int width_px, int height_px,
+                   const struct image_params *p, uint8_t *rgb, struct image_info *info);
+/* Frames of a video file through the programs ffprobe and ffmpeg, which the helper runs under its
+ * limits; rgb gets [clip->n_frames, out_px, out_px, 3]. Containers that point to other files (HLS,
+ * concat, ...) are not opened. info: the frames' size, and the codec's name. ERR_INPUT as above, and
+ * when the programs are not there. */
+int image_load_video(struct image_helper *h, const char *path, const struct image_clip *clip,
+                     const struct image_params *p, uint8_t *rgb, struct image_info *info);
 
 /* What runs inside the worker; also for tests and fuzzing, in this process. These log nothing:
  * ERR_INPUT or ERR_NOMEM comes back, and the caller says it. */

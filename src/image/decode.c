@@ -23,6 +23,7 @@ struct image_limits image_limits_default(void)
         .max_pixels = (size_t)128 << 20,
         .max_memory_bytes = (size_t)2 << 30,
         .max_seconds = 30,
+        .max_video_seconds = 300,
     };
 }
 

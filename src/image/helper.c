@@ -28,15 +28,6 @@ enum {
     STOP_WAIT_MS = 2000
 };
 
-struct image_helper {
-    struct image_limits limits;
-    int control_fd; /* to the zygote; -1 once it is lost */
-    pid_t zygote;
-    int worker_fd; /* -1: there is no worker */
-    pid_t worker;
-    int warned_unfiltered;
-};
-
 static void drop_worker(struct image_helper *h)
 {
     if (h->worker_fd >= 0)
@@ -45,11 +36,10 @@ static void drop_worker(struct image_helper *h)
     h->worker = 0;
 }
 
-/* Ends the worker, if any, and gets the next; *old_status tells how the old one ended. */
-static int swap_worker(struct image_helper *h, int *old_status)
+int helper_swap_worker(struct image_helper *h, enum helper_kind kind, int *old_status)
 {
     struct helper_swap swap;
-    char command = 1;
+    char command = (char)kind;
     int fd = -1;
 
     drop_worker(h);
@@ -73,7 +63,8 @@ static int check_limits(const struct image_limits *limits)
     if (limits->max_pixels < 1 || limits->max_pixels > MAX_PIXELS)
         return FAIL(ERR_USAGE, "image limits: max_pixels %zu is not within 1..%d",
                     limits->max_pixels, MAX_PIXELS);
-    if (limits->max_memory_bytes < 1 << 20 || limits->max_seconds < 1)
+    if (limits->max_memory_bytes < 1 << 20 || limits->max_seconds < 1 ||
+        limits->max_video_seconds < 0)
         return FAIL(ERR_USAGE, "image limits: at least 1 MiB of memory and 1 second are needed");
     return OK;
 }
@@ -102,7 +93,7 @@ int image_helper_start(struct image_helper **out, const struct image_limits *lim
         rc = FAIL(ERR_IO, "fork of the image helper: %s", strerror(errno));
         goto close_control;
     }
-    TRY_GOTO(swap_worker(h, &status), stop);
+    TRY_GOTO(helper_swap_worker(h, HELPER_PICTURE, &status), stop);
     *out = h;
     return OK;
 stop:
@@ -186,9 +177,10 @@ static int fail_dead(const char *path, int status)
 enum outcome { ANSWERED, DIED, TOO_SLOW, GARBAGE };
 
 /* Waits for the reply until the deadline. */
-static enum outcome await_reply(const struct image_helper *h, struct helper_reply *reply)
+static enum outcome await_reply(const struct image_helper *h, int max_seconds,
+                                struct helper_reply *reply)
 {
-    int64_t deadline_us = clock_us() + 1000000 * (int64_t)h->limits.max_seconds;
+    int64_t deadline_us = clock_us() + 1000000 * (int64_t)max_seconds;
     struct pollfd p = {.fd = h->worker_fd, .events = POLLIN};
 
     for (;;) {
@@ -249,7 +241,7 @@ static int send_request(struct image_helper *h, const struct picture_file *file,
 
     if (h->worker_fd >= 0 && helper_send(h->worker_fd, &q, sizeof q, file->memory_fd) == 0)
         return OK;
-    TRY(swap_worker(h, &status));
+    TRY(helper_swap_worker(h, HELPER_PICTURE, &status));
     if (helper_send(h->worker_fd, &q, sizeof q, file->memory_fd) == 0)
         return OK;
     return FAIL(ERR_INTERNAL, "the image helper's worker does not listen: %s", strerror(errno));
@@ -263,27 +255,41 @@ static void warn_unfiltered(struct image_helper *h, const struct helper_reply *r
     log_rank(LOG_WARN, "image", "pictures are decoded without a system-call filter here");
 }
 
-/* From the sent request to pixels or a failure; the worker is replaced in both cases. */
-static int finish(struct image_helper *h, const char *path, const struct picture_file *file,
-                  uint8_t *rgb, struct image_info *info)
+int helper_answer(struct image_helper *h, const char *path, int max_seconds,
+                  struct helper_reply *reply)
 {
-    struct helper_reply reply = {0};
-    enum outcome outcome = await_reply(h, &reply);
+    enum outcome outcome = await_reply(h, max_seconds, reply);
     int old_status = 0, swapped;
 
-    if (outcome == ANSWERED && !is_plausible(h, &reply))
+    if (outcome == ANSWERED && !is_plausible(h, reply))
         outcome = GARBAGE;
-    swapped = swap_worker(h, &old_status);
+    swapped = helper_swap_worker(h, HELPER_PICTURE, &old_status);
     if (outcome == TOO_SLOW)
-        return FAIL(ERR_INPUT, "%s: decoding took more than %d s", path, h->limits.max_seconds);
+        return FAIL(ERR_INPUT, "%s: decoding took more than %d s", path, max_seconds);
     if (outcome == DIED && swapped == OK)
         return fail_dead(path, old_status);
     if (outcome == DIED)
         return FAIL(ERR_INPUT, "%s: the decoder died", path);
     if (outcome == GARBAGE)
         return FAIL(ERR_INPUT, "%s: the decoder gave an impossible answer", path);
-    if (reply.rc != OK)
-        return FAIL(ERR_INPUT, "%s: %s", path, reply.why);
+    return reply->rc == OK ? OK : FAIL(ERR_INPUT, "%s: %s", path, reply->why);
+}
+
+int helper_check_size(const struct image_params *p)
+{
+    if (p->out_px < 1 || p->out_px > HELPER_MAX_OUT_PX)
+        return FAIL(ERR_USAGE, "picture size %d is not within 1..%d", p->out_px, HELPER_MAX_OUT_PX);
+    return OK;
+}
+
+/* Sends the picture, and takes its pixels. */
+static int decode(struct image_helper *h, const char *name, const struct picture_file *file,
+                  const struct image_params *p, uint8_t *rgb, struct image_info *info)
+{
+    struct helper_reply reply = {0};
+
+    TRY(send_request(h, file, p));
+    TRY(helper_answer(h, name, h->limits.max_seconds, &reply));
     warn_unfiltered(h, &reply);
     TRY(picture_file_result(file, rgb));
     *info = (struct image_info){.width_px = reply.width_px, .height_px = reply.height_px};
@@ -297,13 +303,40 @@ int image_load(struct image_helper *h, const char *path, const struct image_para
     struct picture_file file;
     int rc;
 
-    if (p->out_px < 1 || p->out_px > HELPER_MAX_OUT_PX)
-        return FAIL(ERR_USAGE, "picture size %d is not within 1..%d", p->out_px, HELPER_MAX_OUT_PX);
+    TRY(helper_check_size(p));
     TRY(picture_file_read(&file, path, h->limits.max_file_bytes,
                           3 * (size_t)p->out_px * (size_t)p->out_px));
-    rc = send_request(h, &file, p);
-    if (rc == OK)
-        rc = finish(h, path, &file, rgb, info);
+    rc = decode(h, path, &file, p, rgb, info);
     picture_file_release(&file);
     return rc;
+}
+
+int image_load_bytes(struct image_helper *h, const char *name, const uint8_t *bytes, size_t n_bytes,
+                     const struct image_params *p, uint8_t *rgb, struct image_info *info)
+{
+    struct picture_file file;
+    int rc;
+
+    TRY(helper_check_size(p));
+    if (n_bytes == 0)
+        return FAIL(ERR_INPUT, "%s: the picture is empty", name);
+    if (n_bytes > h->limits.max_file_bytes)
+        return FAIL(ERR_INPUT, "%s: %zu bytes are more than the limit of %zu", name, n_bytes,
+                    h->limits.max_file_bytes);
+    TRY(picture_file_copy(&file, name, bytes, n_bytes, 3 * (size_t)p->out_px * (size_t)p->out_px));
+    rc = decode(h, name, &file, p, rgb, info);
+    picture_file_release(&file);
+    return rc;
+}
+
+int image_load_raw(const char *name, const uint8_t *src, int width_px, int height_px,
+                   const struct image_params *p, uint8_t *rgb, struct image_info *info)
+{
+    TRY(helper_check_size(p));
+    if (width_px < 1 || height_px < 1 || (size_t)width_px > MAX_PIXELS / (size_t)height_px)
+        return FAIL(ERR_INPUT, "%s: %d x %d pixels", name, width_px, height_px);
+    if (image_resize_bicubic(src, width_px, height_px, p->out_px, p->passes, rgb) != OK)
+        return FAIL(ERR_NOMEM, "%s: no memory to resize it", name);
+    *info = (struct image_info){.width_px = width_px, .height_px = height_px, .format = "RAW"};
+    return OK;
 }

@@ -92,28 +92,51 @@ static int copy_bytes(const char *path, int from, int to, size_t n)
     return rc;
 }
 
+/* The memory of f->n_bytes and f->n_result bytes, sealed. */
+static int create_memory(struct picture_file *f, const char *path)
+{
+    size_t n_total;
+
+    f->result_at = size_align(f->n_bytes, (size_t)sysconf(_SC_PAGESIZE));
+    TRY(size_add(&n_total, f->result_at, f->n_result, path));
+    f->memory_fd = memfd_create("paligrid-picture", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (f->memory_fd >= 0 && ftruncate(f->memory_fd, (off_t)n_total) == 0 &&
+        fcntl(f->memory_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        return OK;
+    return FAIL(ERR_IO, "%s: a memory file of %zu bytes: %s", path, n_total, strerror(errno));
+}
+
 int picture_file_read(struct picture_file *f, const char *path, size_t max_bytes, size_t n_result)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), n_total;
     int from = -1, rc;
 
     *f = (struct picture_file){.memory_fd = -1, .n_result = n_result};
     TRY(open_regular(path, max_bytes, &from, &f->n_bytes));
-    f->result_at = size_align(f->n_bytes, page);
-    TRY_GOTO(size_add(&n_total, f->result_at, n_result, path), close_from);
-    f->memory_fd = memfd_create("paligrid-picture", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (f->memory_fd < 0 || ftruncate(f->memory_fd, (off_t)n_total) != 0 ||
-        fcntl(f->memory_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-        rc = FAIL(ERR_IO, "%s: a memory file of %zu bytes: %s", path, n_total, strerror(errno));
-        goto release;
+    rc = create_memory(f, path);
+    if (rc == OK)
+        rc = copy_bytes(path, from, f->memory_fd, f->n_bytes);
+    close(from);
+    if (rc != OK)
+        picture_file_release(f);
+    return rc;
+}
+
+int picture_file_copy(struct picture_file *f, const char *name, const uint8_t *bytes,
+                      size_t n_bytes, size_t n_result)
+{
+    int rc;
+
+    *f = (struct picture_file){.memory_fd = -1, .n_bytes = n_bytes, .n_result = n_result};
+    rc = create_memory(f, name);
+    for (size_t done = 0; rc == OK && done < n_bytes;) {
+        ssize_t n = pwrite(f->memory_fd, bytes + done, n_bytes - done, (off_t)done);
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            rc = FAIL(ERR_IO, "%s: no memory to hand it over", name);
     }
-    TRY_GOTO(copy_bytes(path, from, f->memory_fd, f->n_bytes), release);
-    close(from);
-    return OK;
-release:
-    picture_file_release(f);
-close_from:
-    close(from);
+    if (rc != OK)
+        picture_file_release(f);
     return rc;
 }
 

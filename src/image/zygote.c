@@ -85,7 +85,7 @@ static void end_worker(struct worker *w)
 }
 
 /* Returns the rank's end of the new worker's socket, or -1 and errno. */
-static int fork_worker(struct worker *w, const struct image_limits *limits)
+static int fork_worker(struct worker *w, enum helper_kind kind, const struct image_limits *limits)
 {
     pid_t self = getpid(), pid;
     int pair[2];
@@ -96,6 +96,8 @@ static int fork_worker(struct worker *w, const struct image_limits *limits)
     if (pid == 0) {
         close(CONTROL_FD);
         close(pair[0]);
+        if (kind == HELPER_VIDEO)
+            video_worker_main(pair[1], limits, self);
         worker_main(pair[1], limits, self);
     }
     close(pair[1]);
@@ -120,7 +122,7 @@ _Noreturn void zygote_main(int control_fd, const struct image_limits *limits, pi
         struct helper_swap swap = {0};
         int fd;
         end_worker(&worker);
-        fd = fork_worker(&worker, limits);
+        fd = fork_worker(&worker, (enum helper_kind)command, limits);
         swap.error = fd < 0 ? errno : 0;
         swap.pid = worker.pid;
         swap.old_status = worker.status;
