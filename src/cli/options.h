@@ -27,7 +27,7 @@ enum command {
     COMMAND_BATCH = 32,
     COMMAND_EXPORT = 64,
     COMMAND_CONVERT = 128,
-    COMMAND_PLAN = 128,
+    COMMAND_PLAN = 1024,
     COMMAND_CHECK = 256,
     COMMAND_STATUS = 512,
 };
@@ -89,6 +89,10 @@ struct options {
     uint64_t plan_input_count;
     char *plan_memory, *plan_machine;
     bool plan_print_machine;
+
+    /* status */
+    char *status_dir;
+    double status_every_s;
 
     /* program */
     int device;  /* enum option_device */

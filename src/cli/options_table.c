@@ -15,7 +15,7 @@
 
 enum {
     LOADS = COMMAND_RUN | COMMAND_DUMP | COMMAND_INFO, /* commands of one model */
-    ALL = LOADS | COMMAND_BENCH | COMMAND_PLAN,
+    ALL = LOADS | COMMAND_BENCH | COMMAND_PLAN | COMMAND_STATUS,
     ANY = ALL | COMMAND_NONE,
     RANKS = COMMAND_RUN | COMMAND_DUMP, /* commands of one model that start MPI */
     BENCH = COMMAND_BENCH,
@@ -135,6 +135,11 @@ const struct option_row option_rows[] = {
      "rates instead of the assumed ones: rows of bench --account -o json, or key = value lines"},
     {"print-machine", 0, OPTION_FLAG, AT(plan_print_machine), "false", 0, 0, NULL, NULL, PLAN,
      "print the rates as key = value lines and exit"},
+    /* status */
+    {"output-path", 'o', OPTION_TEXT, AT(status_dir), NULL, 0, 0, NULL, "DIR", COMMAND_STATUS,
+     "output directory of a run, like the argument without a key"},
+    {"every", 0, OPTION_REAL, AT(status_every_s), "0", 0, 86400, NULL, "SECONDS", COMMAND_STATUS,
+     "show again so often until the run has ended; 0: once"},
     /* program */
     {"device", 0, OPTION_CHOICE, AT(device), "auto", 0, 0, "auto|cpu|ref", NULL, RUN | BENCH,
      "cpu: threads and vector instructions; ref: plain loops; auto: cpu where it can"},
@@ -145,7 +150,8 @@ const struct option_row option_rows[] = {
     {"threads", 't', OPTION_INT, AT(threads), "0", 0, 4096, NULL, "N", RANKS,
      "threads of each rank; 0 is its share of the CPUs it may use"},
     {"json", 0, OPTION_FLAG, AT(json), "false", 0, 0, NULL, NULL,
-     COMMAND_NONE | COMMAND_RUN | COMMAND_INFO | PLAN, "results as JSON, one object a line"},
+     COMMAND_NONE | COMMAND_RUN | COMMAND_INFO | PLAN | COMMAND_STATUS,
+     "results as JSON, one object a line"},
     {"comm", 0, OPTION_CHOICE, AT(comm), "auto", 0, 0, "auto|mpi|shm", NULL,
      RANKS | BENCH,
      "ranks of a node exchange through shared memory or messages; the answers are the same"},
@@ -194,6 +200,10 @@ const struct command_row command_rows[] = {
      "Writes a checkpoint as one file with its decoder in another form (int8, int4, bf16), which\n"
      "--model opens on any number of ranks. Needs no MPI.",
      "model"},
+    {COMMAND_STATUS, "status", "[options] [DIR]",
+     "Tells what the ranks of this host are doing: phase, layer, last exchange, since when. With\n"
+     "the output directory of a run: its ranks, and how far it is. Needs no MPI.",
+     "output-path"},
     {COMMAND_NONE, NULL, NULL, NULL, NULL},
 };
 

@@ -49,10 +49,31 @@ static void put_text(struct record_text *to, const char *text)
         atomic_store_explicit(&to->word[i], word[i], memory_order_relaxed);
 }
 
-/* Whether a process of this node and user is there. */
-static bool is_alive(int pid)
+/* The letter of /proc/PID/stat, which stands behind the last ')'. */
+static char state_of(int pid)
 {
-    return kill(pid, 0) == 0 || errno != ESRCH;
+    char path[64], text[512];
+    const char *end;
+    FILE *f;
+    size_t n;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    f = fopen(path, "r");
+    if (!f)
+        return kill(pid, 0) == 0 || errno != ESRCH ? '?' : 'X';
+    n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    end = strrchr(text, ')');
+    return end && end[1] == ' ' ? end[2] : '?';
+}
+
+/* A zombie has ended, though its parent does not ask. */
+static bool has_ended(int pid)
+{
+    const char state = state_of(pid);
+
+    return state == 'X' || state == 'Z';
 }
 
 static bool read_record(struct comm_record *out, const char *path)
@@ -79,7 +100,7 @@ static void sweep(const char *dir, const char *host)
         if (strncmp(e->d_name, record_prefix, sizeof record_prefix - 1) != 0)
             continue;
         snprintf(path, sizeof path, "%.240s/%.255s", dir, e->d_name);
-        if (read_record(&r, path) && strcmp(r.host, host) == 0 && !is_alive(r.pid))
+        if (read_record(&r, path) && strcmp(r.host, host) == 0 && has_ended(r.pid))
             unlink(path);
     }
     if (d)
@@ -228,25 +249,6 @@ static void get_text(char out[COMM_NOTE_BYTES], struct record_text *from)
         memcpy(out + (size_t)i * sizeof word, &word, sizeof word);
     }
     out[COMM_NOTE_BYTES - 1] = '\0';
-}
-
-/* The letter of /proc/PID/stat, which stands behind the last ')'. */
-static char state_of(int pid)
-{
-    char path[64], text[512];
-    const char *end;
-    FILE *f;
-    size_t n;
-
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    f = fopen(path, "r");
-    if (!f)
-        return is_alive(pid) ? '?' : 'X';
-    n = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
-    text[n] = '\0';
-    end = strrchr(text, ')');
-    return end && end[1] == ' ' ? end[2] : '?';
 }
 
 const char *comm_state_name(char state)
