@@ -149,7 +149,9 @@ run-tests:
 check: ## build and run the quick tests (under two minutes); TEST_ARGS=pattern picks some
 	@$(MAKE) --no-print-directory run-tests TEST_ARGS='--quick $(TEST_ARGS)'
 
-test: deps ## install what is missing, build, run every test
+# A Slurm for tests/slurm, where its packages start no services by themselves.
+test: ## install what is missing, build, run every test
+	@scripts/install_deps.sh $(if $(CI)$(if $(wildcard /run/systemd/system),,yes),--with-slurm)
 	@$(MAKE) --no-print-directory run-tests
 
 asan: ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer

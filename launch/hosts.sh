@@ -16,7 +16,7 @@
 #                    one that leads nowhere.
 #   ranks > cores    no binding, and ranks that wait give way
 #   after an abort   mpirun waits for all hosts to confirm, and so for ever for one that is lost. It
-#                    gets 5 seconds, then it is killed; what runs elsewhere notices and ends.
+#                    gets 3 seconds, then it is killed; what runs elsewhere notices and ends.
 # The exit status is the program's. SIGTERM, SIGUSR1 and SIGUSR2 are passed on to mpirun, which hands the
 # latter two to every rank.
 set -euo pipefail
@@ -166,7 +166,7 @@ set_network() {
 # Passes mpirun's stderr on and looks for its words about an abort. The pipe may stay open beyond
 # mpirun's end (a remote shell holds it), so that is asked for, too.
 supervise() {
-    local pid line errors input status=0 aborted="" grace=5
+    local pid line errors input status=0 aborted="" grace=3
     exec 3>&1 {input}<&0
     exec {errors}< <(exec "${command[@]}" 2>&1 >&3 3>&- <&"$input")
     pid=$!

@@ -1,26 +1,29 @@
 #!/usr/bin/env bash
-# Installs what building and testing need: install_deps.sh [--with-clang] [--list]
+# Installs what building and testing need: install_deps.sh [--with-clang] [--with-slurm] [--list]
 #
 # On Debian and Ubuntu only the missing packages are installed, by apt-get as root or through sudo.
 # Elsewhere, or without the rights, the list is printed with the names Spack has for them, and
-# the exit status is 1 when something is missing.
+# the exit status is 1 when something is missing, but for what only tests/hosts and tests/slurm need
+# (--with-slurm: a Slurm whose services these tests start themselves).
 set -euo pipefail
 
 packages=(build-essential pkg-config git libopenmpi-dev openmpi-bin libhdf5-dev libjansson-dev
     libturbojpeg0-dev libwebp-dev libstb-dev libsentencepiece-dev libseccomp-dev libxxhash-dev
     libcmocka-dev python3-numpy python3-h5py)
 clang_packages=(clang clang-format libclang-rt-14-dev libomp-dev shellcheck) # for CC=clang, fuzz, format, lint
+slurm_packages=(slurmctld slurmd slurm-client munge iproute2 util-linux procps)
 spack_specs=(gmake pkgconf openmpi hdf5 jansson libjpeg-turbo libwebp stb sentencepiece libseccomp
     xxhash cmocka py-numpy py-h5py)
 
 usage() {
-    echo "usage: scripts/install_deps.sh [--with-clang] [--list]"
-    sed -n '2,6s/^# \{0,1\}//p' "$0"
+    echo "usage: scripts/install_deps.sh [--with-clang] [--with-slurm] [--list]"
+    sed -n '2,7s/^# \{0,1\}//p' "$0"
 }
-list=no
+list=no may_lack=()
 for arg in "$@"; do
     case $arg in
     --with-clang) packages+=("${clang_packages[@]}") ;;
+    --with-slurm) may_lack=("${slurm_packages[@]}") ;;
     --list) list=yes ;;
     --help)
         usage
@@ -34,7 +37,7 @@ for arg in "$@"; do
 done
 
 print_list() {
-    echo "Debian, Ubuntu: apt-get install ${packages[*]}"
+    echo "Debian, Ubuntu: apt-get install ${packages[*]} ${may_lack[*]}"
     echo "Spack:          spack install ${spack_specs[*]}"
 }
 if [[ $list = yes ]]; then
@@ -52,22 +55,30 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     exit 1
 fi
 
-missing=()
-installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null || true)
-for p in "${packages[@]}"; do
-    grep -qx "installed $p" <<<"$installed" || missing+=("$p")
-done
-[[ ${#missing[@]} -gt 0 ]] || exit 0
+list_missing() { # PACKAGES...
+    local p installed
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null || true)
+    for p in "$@"; do
+        grep -qx "installed $p" <<<"$installed" || echo "$p"
+    done
+}
+mapfile -t missing < <(list_missing "${packages[@]}")
+if ((${#may_lack[@]} > 0)); then
+    mapfile -t may_lack < <(list_missing "${may_lack[@]}")
+fi
+((${#missing[@]} + ${#may_lack[@]} > 0)) || exit 0
 
 as_root=()
 if [[ $(id -u) != 0 ]]; then
     if ! command -v sudo >/dev/null; then
+        [[ ${#missing[@]} -gt 0 ]] || exit 0
         echo "Missing: ${missing[*]}. Without root or sudo, install them by other means:" >&2
         print_list >&2
         exit 1
     fi
     as_root=(sudo)
 fi
+missing+=("${may_lack[@]}")
 echo "Installing ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"

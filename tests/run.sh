@@ -179,7 +179,7 @@ while read -r file; do
     *.c) run_program "$file" "$limit" ${ranks:-1} ;;
     *) run_script "$file" "$limit" ${ranks:-1} ;;
     esac
-done < <(for kind in unit contract mpi golden; do
+done < <(for kind in unit contract mpi golden hosts slurm; do
     find "tests/$kind" -name 'test_*.c' -o -name 'test_*.sh' -perm -u+x -o -name 'test_*.py' -perm -u+x | sort
 done)
 [[ $list = no ]] || exit 0
