@@ -104,32 +104,37 @@ void journal_close(struct journal *j);
 /* ---- packing ---- */
 
 enum results_export {
-    RESULTS_COCO_CAPTION = 1,
-    RESULTS_COCO_DETECTION = 2,
-    RESULTS_VQA = 4,
-    RESULTS_OPENAI = 8,
-    RESULTS_FOLDER = 16,
-    RESULTS_H5 = 32, /* on unless asked otherwise */
+    RESULTS_COCO_CAPTION = 1,   /* coco_captions.json */
+    RESULTS_COCO_DETECTION = 2, /* coco_detections.json, and categories.json where none was given */
+    RESULTS_VQA = 4,            /* vqa.json */
+    RESULTS_OPENAI = 8,         /* openai.jsonl, with errors of records that failed */
+    RESULTS_FOLDER = 16,        /* metadata.jsonl */
+    RESULTS_H5 = 32,            /* results.h5; on unless asked otherwise */
 };
 struct pack_params {
     unsigned exports;     /* bits of results_export */
     int64_t n_records;    /* of the whole input; < 0: not known, or the run is not complete */
-    const char *categories; /* COCO file that maps labels to category ids; NULL: labels are numbered in order */
-    const char *stats_json; /* an object for stats.json, or NULL */
-    void (*moment)(void *context, const char *name);
+    const char *categories; /* COCO file that maps labels to category ids; NULL: numbered as they appear */
+    const char *stats_json; /* an object for stats.json; NULL: stats.json stays as it is */
+    void (*moment)(void *context, const char *name); /* as in journal_params */
     void *moment_context;
 };
 struct pack_report {
-    int64_t n_results, n_errors, n_missing;
+    int64_t n_results, n_errors;
+    int64_t n_missing; /* of n_records; -1: not known */
 };
-/* Everything but run.json is made from the journal. results.jsonl and results.h5 hold the good answers in
- * input order, errors.jsonl the failures; both are functions of the results alone, not of who made
- * them or when. _SUCCESS is written last, when n_records is given and none is missing. With
- * a journal that is open for writing pass it; for `export` on a finished or interrupted run,
- * results_pack_dir takes the lock itself. */
+/* Everything but run.json is made from the journal. results.jsonl holds the good answers in input
+ * order, errors.jsonl the failures (the last one of a record), results.h5 both, a row each; they are
+ * functions of the results alone, not of who made them or when. Records from n_records on are left
+ * out. _SUCCESS is written last, when n_records is given and none is missing; with one missing it is
+ * removed, as it is when a start writes its first line. With a journal that is open for writing
+ * pass it (its queue is synced first); for `export` on a finished or interrupted run,
+ * results_pack_dir takes the lock itself. The settings "model_digest" and "model" have a meaning:
+ * an attribute of results.h5, and the name in openai.jsonl. */
 int results_pack(struct journal *j, const struct pack_params *p, struct pack_report *report);
 int results_pack_dir(const char *dir, const struct pack_params *p, struct pack_report *report);
-/* "coco-caption,vqa" -> bits; ERR_USAGE names the unknown word and what there is. */
+/* "coco-caption,vqa" -> bits; RESULTS_H5 is in unless "no-h5" is. ERR_USAGE names the unknown word
+ * and what there is. */
 int results_exports_parse(const char *text, unsigned *out);
 
 #endif

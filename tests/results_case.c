@@ -77,7 +77,7 @@ struct result results_case_record(int64_t index)
                        .width_px = 640,
                        .height_px = 480,
                        .n_prompt_tokens = 12,
-                       .wait_us = 5,
+                       .wait_us = 5000,
                        .replica = (int)(index % 3)};
 
     snprintf(id, sizeof id, "r%lld", (long long)index);
