@@ -37,6 +37,7 @@ BEGIN {
     foreign["^(stb/)?stb_image"] = "image"
     foreign["^turbojpeg\\.h$|^jpeglib\\.h$|^webp/"] = "image"
     foreign["^seccomp\\.h$"] = "image"
+    foreign["^archive(_entry)?\\.h$"] = "dataset"
 }
 FNR == 1 {
     split(FILENAME, part, "/")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what building and testing need: install_deps.sh [--with-clang] [--with-slurm] [--list]
+# Installs what building and testing need: install_deps.sh [--with-clang] [--with-slurm] [--with-video] [--list]
 #
 # On Debian and Ubuntu only the missing packages are installed, by apt-get as root or through sudo.
 # Elsewhere, or without the rights, the list is printed with the names Spack has for them, and
@@ -8,15 +8,16 @@
 set -euo pipefail
 
 packages=(build-essential pkg-config git libopenmpi-dev openmpi-bin libhdf5-dev libjansson-dev
-    libturbojpeg0-dev libwebp-dev libstb-dev libsentencepiece-dev libseccomp-dev libxxhash-dev
-    libcmocka-dev python3-numpy python3-h5py)
+    libturbojpeg0-dev libwebp-dev libstb-dev libarchive-dev libsentencepiece-dev libseccomp-dev
+    libxxhash-dev libcmocka-dev python3-numpy python3-h5py)
 clang_packages=(clang clang-format libclang-rt-14-dev libomp-dev shellcheck) # for CC=clang, fuzz, format, lint
 slurm_packages=(slurmctld slurmd slurm-client munge iproute2 util-linux procps)
-spack_specs=(gmake pkgconf openmpi hdf5 jansson libjpeg-turbo libwebp stb sentencepiece libseccomp
+video_packages=(ffmpeg) # for frames of video files
+spack_specs=(gmake pkgconf openmpi hdf5 jansson libjpeg-turbo libwebp stb libarchive sentencepiece libseccomp
     xxhash cmocka py-numpy py-h5py)
 
 usage() {
-    echo "usage: scripts/install_deps.sh [--with-clang] [--with-slurm] [--list]"
+    echo "usage: scripts/install_deps.sh [--with-clang] [--with-slurm] [--with-video] [--list]"
     sed -n '2,7s/^# \{0,1\}//p' "$0"
 }
 list=no may_lack=()
@@ -24,6 +25,7 @@ for arg in "$@"; do
     case $arg in
     --with-clang) packages+=("${clang_packages[@]}") ;;
     --with-slurm) may_lack=("${slurm_packages[@]}") ;;
+    --with-video) packages+=("${video_packages[@]}") ;;
     --list) list=yes ;;
     --help)
         usage
