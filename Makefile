@@ -78,7 +78,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-6s %s\n' $(1) $(2))
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all lib tests run-tests check test demo oracle asan fuzz run-fuzz deps lint format install clean help FORCE
+.PHONY: all lib tests run-tests check test demo oracle asan fuzz run-fuzz deps lint format install bundle clean help FORCE
 
 all: $(PROGRAM) $(SHEET) ## build the program (VARIANT=release, debug, asan; CC=gcc, clang)
 	$(if $(filter build/release,$(B)),@ln -sfn $(PROGRAM) paligrid)
@@ -181,10 +181,16 @@ format: ## clang-format on every C and C++ file
 deps: ## install missing packages (Debian, Ubuntu), or list them
 	@scripts/install_deps.sh
 
-install: all ## install under PREFIX (/usr/local)
-	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/paligrid
-	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/paligrid/LICENSE
-	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/paligrid/README.md
+# The parts of an installation that are copied as they are, below share/paligrid.
+SHARED := configs launch slurm demo/model demo/images demo/prompts.tsv demo/expected.tsv
+install: all ## install under PREFIX (/usr/local): program, man pages, completion, module file, configs, launch, demo
+	$(Q)PREFIX='$(PREFIX)' VERSION='$(VERSION)' PYTHON='$(PYTHON)' scripts/install.sh $(PROGRAM) '$(DESTDIR)$(PREFIX)' $(wildcard $(SHARED))
+
+BUNDLE := $(B)/paligrid-$(VERSION)-linux-x86_64.tar.gz
+bundle: all ## one relocatable tar with all libraries and Open MPI's run time: $(BUNDLE)
+	$(Q)rm -rf $(B)/bundle && $(MAKE) --no-print-directory install PREFIX=/opt/paligrid DESTDIR=$(abspath $(B))/bundle
+	$(Q)CC='$(CC)' scripts/bundle.sh $(B)/bundle/opt/paligrid $(BUNDLE)
+	$(Q)rm -rf $(B)/bundle
 
 clean: ## remove everything that was built
 	rm -rf $(BUILD) paligrid

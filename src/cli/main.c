@@ -49,7 +49,9 @@ static bool answer_alone(const struct options *o, const struct command_call *com
     if (!o->help && !o->version && o->rc != OK && command && command->on_ranks)
         return false; /* told when ranks are known */
     if (o->help || o->version) {
-        if (speaks && o->help)
+        if (speaks && o->help && o->json)
+            options_print_json(stdout);
+        else if (speaks && o->help)
             options_print_help(stdout, o->command);
         else if (speaks)
             cmd_version(o, stdout);

@@ -111,6 +111,8 @@ void options_release(struct options *o);
 /* Help of o's command (COMMAND_NONE: of the program), and all values that apply to it in the
  * form that --config reads. */
 void options_print_help(FILE *f, enum command c);
+/* All commands and their options as one JSON object (paligrid --help --json). */
+void options_print_json(FILE *f);
 void options_print_config(FILE *f, const struct options *o);
 /* Identity of command, values and error, but for values that ranks may differ in (threads).
  * ERR_NOMEM. */

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "build_info.h"
+#include "json.h"
 #include "options_impl.h"
 #include "status.h"
 
@@ -90,6 +92,67 @@ void options_print_help(FILE *f, enum command c)
           "cannot be\n"
           "used, 70 internal or communication, 71 memory, 74 files, 78 model or configuration.\n",
           f);
+}
+
+/* ---- the table as JSON: man pages and completion are made from it ---- */
+
+static void print_member(FILE *f, const char *comma, const char *key, const char *text)
+{
+    fprintf(f, "%s\"%s\":", comma, key);
+    if (text)
+        json_write_string(f, text, strlen(text));
+    else
+        fputs("null", f);
+}
+
+static void print_json_option(FILE *f, const struct option_row *row)
+{
+    static const char *const type[] = {
+        [OPTION_FLAG] = "flag", [OPTION_INT] = "int",       [OPTION_SEED] = "int",
+        [OPTION_REAL] = "real", [OPTION_TEXT] = "text",     [OPTION_CHOICE] = "choice",
+        [OPTION_LIST] = "list",
+    };
+    const char letter[] = {row->letter, '\0'};
+
+    print_member(f, "{", "key", row->key);
+    print_member(f, ",", "letter", row->letter ? letter : NULL);
+    print_member(f, ",", "type", type[row->type]);
+    print_member(f, ",", "default", row->type == OPTION_FLAG ? NULL : row->initial);
+    print_member(f, ",", "choices", row->choices);
+    print_member(f, ",", "value", row->value);
+    print_member(f, ",", "help", row->help);
+    if (row->type == OPTION_INT || row->type == OPTION_REAL)
+        fprintf(f, ",\"min\":%.10g,\"max\":%.10g", row->min, row->max);
+    fputc('}', f);
+}
+
+static void print_json_command(FILE *f, const struct command_row *c)
+{
+    const char *comma = "";
+
+    print_member(f, "{", "name", c->name);
+    print_member(f, ",", "arguments", c->arguments);
+    print_member(f, ",", "summary", c->summary);
+    fputs(",\"options\":[", f);
+    for (size_t i = 0; i < n_option_rows; i++) {
+        if (!(option_rows[i].commands & (unsigned)c->command))
+            continue;
+        fputs(comma, f);
+        print_json_option(f, &option_rows[i]);
+        comma = ",";
+    }
+    fputs("]}", f);
+}
+
+void options_print_json(FILE *f)
+{
+    print_member(f, "{", "version", build_version());
+    fputs(",\"commands\":[", f);
+    for (const struct command_row *c = command_rows; c->name; c++) {
+        fputs(c == command_rows ? "" : ",", f);
+        print_json_command(f, c);
+    }
+    fputs("]}\n", f);
 }
 
 /* ---- values ---- */
