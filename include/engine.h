@@ -26,6 +26,7 @@ enum engine_vision { ENGINE_VISION_TENSOR, ENGINE_VISION_DATA, ENGINE_VISION_AUT
 struct engine_params {
     struct decoder_params decoder;
     enum weights_form weights; /* how the decoder's matrices are held */
+    enum weights_place place;  /* MAP: the checkpoint must outlive the engine */
     int int4_group;            /* largest group of int4; 0: 32 */
     int max_prompt_tokens; /* 0: one image and 512 tokens of text */
     int max_new_tokens;

@@ -60,6 +60,14 @@ void weights_list_destroy(struct weights_list *l);
  * QUANT_MAX_GROUP. */
 enum weights_form { WEIGHTS_AS_STORED, WEIGHTS_BF16, WEIGHTS_INT8, WEIGHTS_INT4 };
 void weights_list_hold(struct weights_list *l, enum weights_form form, size_t max_group);
+/* READ (without this call): every rank copies its rectangles into memory of its own, checked for
+ * non-finite values, whatever happens to the files later. MAP: what a host device takes in whole rows and
+ * unconverted is used where the file lies in the system's cache: a warm start copies nothing, and
+ * a node holds one copy for all its ranks. It is not read ahead of its use, so not checked, and a
+ * file that becomes shorter while in use ends the process. With MAP the opened checkpoint must
+ * outlive the views. */
+enum weights_place { WEIGHTS_READ, WEIGHTS_MAP };
+void weights_list_place(struct weights_list *l, enum weights_place place);
 /* Wants rows [row0, row0 + n_rows) and columns [col0, col0 + n_cols) of tensor `name`, seen as
  * [dim[0], product of the rest], whose whole shape must be dim. After weights_load, *view is the
  * rectangle, dense, in the file's type: a whole tensor keeps its shape, a part is [n_rows, n_cols]
@@ -77,7 +85,8 @@ int weights_want(struct weights_list *l, const char *name, int n_dims, const siz
 void weights_may_convert(struct weights_list *l, size_t chunk_elems);
 
 struct weights_stats {
-    size_t rank_bytes;  /* memory of this rank's rectangles, rounded up as placed */
+    size_t rank_bytes;   /* memory of this rank's rectangles, rounded up as placed */
+    size_t mapped_bytes; /* of rectangles that are used in place */
     size_t read_bytes;  /* read by this rank: more than its rectangles where rows are short */
     size_t group_bytes; /* read by all ranks */
     double seconds;

@@ -102,6 +102,7 @@ static int open_engine(struct bench *b, enum weights_form form, struct weights_s
     const struct engine_params p = {
         .decoder = {.embed_scale = weights_dtype(b->weights)},
         .weights = form,
+        .place = (enum weights_place)b->options->load,
         .max_prompt_tokens = b->cfg.vision.n_patches + b->options->bench_text_tokens,
         .max_new_tokens = b->options->max_new_tokens,
         .max_images = 1,

@@ -59,6 +59,7 @@ struct options {
     int embed_scale; /* enum option_embed_scale */
     int weights;     /* enum weights_form */
     int int4_group;  /* 32 << it */
+    int load;        /* enum weights_place */
 
     /* images and prompts */
     struct text_list prompts, images;
@@ -89,6 +90,17 @@ struct options {
     uint64_t plan_input_count;
     char *plan_memory, *plan_machine;
     bool plan_print_machine;
+
+    /* batch and export */
+    char *input, *output_path, *exports, *categories, *retry_errors, *memory, *queue_memory;
+    int input_format; /* enum dataset_format */
+    int tp, replicas, batch, max_images, max_text_tokens;
+    int vision; /* enum engine_vision */
+    int frames, sampling, shortage; /* enum dataset_sampling, dataset_short */
+    double sampling_step;
+    double limit; /* < 0: all */
+    double max_error_rate, sync_s, progress_s, deadline_s, drain_s;
+    bool allow_idle;
 
     /* status */
     char *status_dir;

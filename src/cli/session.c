@@ -96,11 +96,14 @@ int session_start(struct session *s, const struct engine_params *p)
     params.decoder.embed_scale = embed_scale_type(s);
     params.weights = (enum weights_form)s->options->weights;
     params.int4_group = 32 << s->options->int4_group;
+    params.place = (enum weights_place)s->options->load;
     TRY(machine_open(&s->machine, (enum option_device)s->options->device, &cpu, s->comm));
     TRY(engine_create(&s->engine, &s->cfg, &params, s->weights, s->machine.device, s->comm,
                       &stats));
-    weights_close(s->weights);
-    s->weights = NULL;
+    if (params.place != WEIGHTS_MAP) {
+        weights_close(s->weights);
+        s->weights = NULL;
+    }
     s->weights_held = engine_weights(s->engine);
     memory = engine_memory_of(s->engine);
     log_root(LOG_INFO, "cli",

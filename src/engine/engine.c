@@ -124,9 +124,12 @@ int engine_create(struct engine **out, const struct model_config *cfg,
     if (rc == OK)
         weights_list_hold(list, p->weights, p->int4_group ? (size_t)p->int4_group : INT4_GROUP);
     if (rc == OK)
+        weights_list_place(list, p->place);
+    if (rc == OK)
         rc = create_local(e, w, list);
     TRY_GOTO(comm_agree(c, rc), destroy_list);
     TRY_GOTO(weights_load(w, list, d, c, &e->weights, stats), destroy_list);
+    e->mapped_bytes = stats->mapped_bytes;
     weights_list_destroy(list);
     *out = e;
     return OK;
@@ -169,7 +172,7 @@ void engine_destroy(struct engine *e)
 struct engine_memory engine_memory_of(const struct engine *e)
 {
     struct engine_memory m = {
-        .weights = e->weights.size_bytes,
+        .weights = e->weights.size_bytes + e->mapped_bytes,
         .kv = kvcache_bytes(e->kv),
         .step = e->step.size_bytes,
         .features = e->replica.size_bytes,

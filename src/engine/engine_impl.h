@@ -50,6 +50,7 @@ struct engine {
     struct decoder *decoder;
     struct kvcache *kv;
     struct arena weights; /* one block, filled by weights_load */
+    size_t mapped_bytes;  /* of weights that are used in place  */
     struct arena replica; /* features, x, pixels, logits       */
     struct arena step;    /* reset before every pass           */
     struct sampler *sampler;

@@ -10,6 +10,16 @@
 
 enum { SLAB_CHUNK_BYTES = 1 << 20 };
 
+/* Rows of a chunk: the matrix in as many equal parts as make chunks small enough, since the last
+ * one takes as much of the file as the others. */
+static size_t chunk_rows(size_t n_rows, size_t chunk_cols)
+{
+    const size_t most = chunk_cols < SLAB_CHUNK_BYTES ? SLAB_CHUNK_BYTES / chunk_cols : 1;
+    const size_t n_parts = (n_rows + most - 1) / most;
+
+    return (n_rows + n_parts - 1) / n_parts;
+}
+
 static int creation_list(struct h5 *h, const char *path, size_t n_rows, size_t chunk_cols,
                          hid_t *out)
 {
@@ -23,9 +33,7 @@ static int creation_list(struct h5 *h, const char *path, size_t n_rows, size_t c
     H5_TRY(H5Pset_fill_time(list, H5D_FILL_TIME_NEVER), path, close_list);
     H5_TRY(H5Pset_alloc_time(list, H5D_ALLOC_TIME_EARLY), path, close_list);
     if (chunk_cols > 0) {
-        chunk[0] = chunk_cols < SLAB_CHUNK_BYTES ? SLAB_CHUNK_BYTES / chunk_cols : 1;
-        if (chunk[0] > n_rows)
-            chunk[0] = n_rows;
+        chunk[0] = chunk_rows(n_rows, chunk_cols);
         H5_TRY(H5Pset_chunk(list, 2, chunk), path, close_list);
     }
     *out = list;

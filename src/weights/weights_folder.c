@@ -25,7 +25,8 @@ static const char SINGLE[] = "model.safetensors", INDEX[] = "model.safetensors.i
 enum { MAX_SHARDS = 512, MAX_TENSORS = 1 << 16, MAX_INDEX_BYTES = 16 << 20, MAX_PATH = 4096 };
 
 struct folder {
-    struct st_file *file; /* in order of their names */
+    struct st_file *file;            /* in order of their names */
+    struct weights_mapping *mapping; /* [MAX_SHARDS], of the same files */
     size_t n_files, n_tensors;
     char *staging; /* STAGING_BYTES, made at the first need */
 };
@@ -111,19 +112,33 @@ static int folder_read(void *ctx, const struct weights_entry *e, const struct we
     return OK;
 }
 
+static const void *folder_map(void *ctx, const struct weights_entry *e, size_t row0, bool scales)
+{
+    struct folder *d = ctx;
+    const size_t row_bytes = e->n_cols * dtype_bytes(e->dtype);
+
+    ASSERT(!scales); /* quantised models have another source */
+    return weights_map_at(&d->mapping[e->place], d->file[e->place].fd,
+                          e->offset + (int64_t)(row0 * row_bytes),
+                          (e->n_rows - row0) * row_bytes);
+}
+
 static void folder_close(void *ctx)
 {
     struct folder *d = ctx;
 
-    for (size_t i = 0; i < d->n_files; i++)
+    for (size_t i = 0; i < d->n_files; i++) {
+        weights_unmap(&d->mapping[i]);
         st_file_close(&d->file[i]);
+    }
+    free(d->mapping);
     free(d->file);
     free(d->staging);
     free(d);
 }
 
 static const struct weights_source FOLDER = {
-    .name = "safetensors", .read = folder_read, .close = folder_close};
+    .name = "safetensors", .read = folder_read, .map = folder_map, .close = folder_close};
 
 /* ---- opening ---- */
 
@@ -386,7 +401,8 @@ int weights_open_folder(struct weights *w, struct model_config *cfg, const char 
     w->source = &FOLDER; /* from here on weights_close releases d */
     w->ctx = d;
     d->file = calloc(MAX_SHARDS, sizeof *d->file);
-    if (!d->file)
+    d->mapping = calloc(MAX_SHARDS, sizeof *d->mapping);
+    if (!d->file || !d->mapping)
         return FAIL(ERR_NOMEM, "%s: list of files", dir);
     if (exists(single))
         TRY(open_shard(d, dir, SINGLE));

@@ -28,6 +28,7 @@ struct h5_model {
     struct h5 *file;
     int fd; /* the same file, for plain reads */
     char *path;
+    struct weights_mapping mapping;
     struct weights_carry carried[N_CARRIED]; /* bytes owned, NULL: not there */
 };
 
@@ -96,18 +97,22 @@ static int read_bytes_of(struct h5_model *m, const char *dataset, const struct w
     return rc == ERR_INPUT ? ERR_MODEL : rc;
 }
 
+static size_t data_row_bytes(const struct weights_entry *e)
+{
+    return dtype_is_quantised(e->dtype) ? quant_row_bytes(e->dtype, e->n_cols, e->group)
+                                        : e->n_cols * dtype_bytes(e->dtype);
+}
+
 static int h5_model_read(void *ctx, const struct weights_entry *e, const struct weights_rect *r,
                          void *out, size_t *read_bytes)
 {
     const bool in_bytes = dtype_is_quantised(e->dtype);
     const size_t elem = in_bytes ? 1 : dtype_bytes(e->dtype);
     const struct weights_rect bytes = {r->row0, r->n_rows, r->col0 * elem, r->n_cols * elem};
-    const size_t row_bytes =
-        in_bytes ? quant_row_bytes(e->dtype, e->n_cols, e->group) : e->n_cols * elem;
     char path[WEIGHTS_H5_PATH];
 
     snprintf(path, sizeof path, WEIGHTS_H5_DATA, e->stored);
-    TRY(read_bytes_of(ctx, path, &bytes, row_bytes, out));
+    TRY(read_bytes_of(ctx, path, &bytes, data_row_bytes(e), out));
     *read_bytes += bytes.n_rows * bytes.n_cols;
     return OK;
 }
@@ -121,6 +126,21 @@ static int h5_model_read_scales(void *ctx, const struct weights_entry *e,
     TRY(read_bytes_of(ctx, path, r, quant_row_scale_bytes(e->dtype, e->n_cols, e->group), out));
     *read_bytes += r->n_rows * r->n_cols;
     return OK;
+}
+
+static const void *h5_model_map(void *ctx, const struct weights_entry *e, size_t row0, bool scales)
+{
+    struct h5_model *m = ctx;
+    const size_t row_bytes = scales ? quant_row_scale_bytes(e->dtype, e->n_cols, e->group)
+                                    : data_row_bytes(e);
+    char path[WEIGHTS_H5_PATH];
+    int64_t at;
+
+    snprintf(path, sizeof path, scales ? WEIGHTS_H5_SCALE : WEIGHTS_H5_DATA, e->stored);
+    if (h5_offset(m->file, path, &at) != OK || at < 0)
+        return NULL;
+    return weights_map_at(&m->mapping, m->fd, at + (int64_t)(row0 * row_bytes),
+                          (e->n_rows - row0) * row_bytes);
 }
 
 static const struct weights_carry *h5_model_carried(void *ctx, const char *name)
@@ -139,6 +159,7 @@ static void h5_model_close(void *ctx)
 
     for (size_t i = 0; i < N_CARRIED; i++)
         free((void *)m->carried[i].bytes);
+    weights_unmap(&m->mapping);
     if (m->file)
         h5_close(m->file);
     if (m->fd >= 0)
@@ -151,6 +172,7 @@ static const struct weights_source H5_MODEL = {
     .name = "converted",
     .read = h5_model_read,
     .read_scales = h5_model_read_scales,
+    .map = h5_model_map,
     .carried = h5_model_carried,
     .close = h5_model_close,
 };
@@ -266,14 +288,11 @@ static int check_matrix(struct h5_model *m, const char *path, size_t n_rows, siz
 /* The datasets have the sizes that follow from the entry. */
 static int check_datasets(struct h5_model *m, const struct weights_entry *e)
 {
-    const bool is_quantised = dtype_is_quantised(e->dtype);
     char path[WEIGHTS_H5_PATH];
 
     snprintf(path, sizeof path, WEIGHTS_H5_DATA, e->stored);
-    TRY(check_matrix(m, path, e->n_rows,
-                     is_quantised ? quant_row_bytes(e->dtype, e->n_cols, e->group)
-                                  : e->n_cols * dtype_bytes(e->dtype)));
-    if (!is_quantised)
+    TRY(check_matrix(m, path, e->n_rows, data_row_bytes(e)));
+    if (!dtype_is_quantised(e->dtype))
         return OK;
     snprintf(path, sizeof path, WEIGHTS_H5_SCALE, e->stored);
     return check_matrix(m, path, e->n_rows,

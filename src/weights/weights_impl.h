@@ -47,6 +47,9 @@ struct weights_source {
      * row of scales. NULL in a source that has none. */
     int (*read_scales)(void *ctx, const struct weights_entry *e, const struct weights_rect *r,
                        void *out, size_t *read_bytes);
+    /* Where row row0 of e's data (or scales) lies in memory that stays while the checkpoint is open;
+     * NULL where it cannot be had. The whole entry may be missing. */
+    const void *(*map)(void *ctx, const struct weights_entry *e, size_t row0, bool scales);
     /* A file carried along, or NULL. The whole entry may be missing. */
     const struct weights_carry *(*carried)(void *ctx, const char *name);
     void (*close)(void *ctx);
@@ -108,14 +111,29 @@ struct weights_request {
     size_t group;                  /* of Q4 */
     size_t row_bytes, n_bytes, at; /* of data: one row, all, place in the block */
     size_t scale_row_bytes, n_scale_bytes, scale_at;
+    const void *mapped, *mapped_scale; /* used in place: nothing is read or placed */
 };
 struct weights_list {
     struct weights_request *request;
     size_t n, n_room;
     enum weights_form form;
     size_t max_group;
+    enum weights_place place;
     bool frozen;
 };
+
+/* ---- weights_map.c ---- */
+/* A file in memory, mapped at the first need. */
+struct weights_mapping {
+    const char *base;
+    size_t n_bytes;
+};
+/* NULL when the file cannot be mapped, or does not reach from `at` to at + n_bytes. */
+const void *weights_map_at(struct weights_mapping *m, int fd, int64_t at, size_t n_bytes);
+void weights_unmap(struct weights_mapping *m);
+/* Sets r->mapped where r may be used in place on this device. */
+void weights_map_request(const struct weights *w, const struct device *d,
+                         struct weights_request *r);
 
 /* ---- weights_load.c, weights_convert.c: reading what was asked for ---- */
 enum { WEIGHTS_PIECE_BYTES = 16 << 20, WEIGHTS_PIECE_ROWS = 4096 };

@@ -83,6 +83,12 @@ void weights_list_hold(struct weights_list *l, enum weights_form form, size_t ma
     l->max_group = max_group;
 }
 
+void weights_list_place(struct weights_list *l, enum weights_place place)
+{
+    ASSERT(!l->frozen);
+    l->place = place;
+}
+
 void weights_may_convert(struct weights_list *l, size_t chunk_elems)
 {
     struct weights_request *r = &l->request[l->n - 1];

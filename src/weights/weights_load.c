@@ -181,7 +181,8 @@ static int read_all(struct weights_reader *x, const struct weights_list *l)
 
     x->told = rc != OK;
     for (size_t i = 0; i < l->n && order; i++)
-        if (l->request[i].n_bytes > 0 || weights_is_joint(&l->request[i]))
+        if (!l->request[i].mapped &&
+            (l->request[i].n_bytes > 0 || weights_is_joint(&l->request[i])))
             order[n++] = &l->request[i];
     if (order)
         qsort(order, n, sizeof *order, in_file_order);
@@ -250,18 +251,35 @@ static int check_lm_head(struct weights_reader *x, const struct weights_list *l)
 
 /* ---- the whole step ---- */
 
-/* Places of the rectangles in the block, in the order they were asked for. */
-static size_t lay_out(struct weights_list *l)
+/* Places of the rectangles in the block, in the order they were asked for, but for those that are
+ * used in place. */
+static void lay_out(const struct weights *w, struct weights_list *l, const struct device *d,
+                    struct weights_stats *s)
 {
-    size_t at = 0;
-
     for (size_t i = 0; i < l->n; i++) {
-        l->request[i].at = at;
-        at += arena_round(l->request[i].n_bytes);
-        l->request[i].scale_at = at;
-        at += arena_round(l->request[i].n_scale_bytes);
+        struct weights_request *r = &l->request[i];
+
+        if (l->place == WEIGHTS_MAP)
+            weights_map_request(w, d, r);
+        if (r->mapped) {
+            s->mapped_bytes += r->n_bytes + r->n_scale_bytes;
+            continue;
+        }
+        r->at = s->rank_bytes;
+        s->rank_bytes += arena_round(r->n_bytes);
+        r->scale_at = s->rank_bytes;
+        s->rank_bytes += arena_round(r->n_scale_bytes);
     }
-    return at;
+}
+
+/* Nobody writes to loaded weights; a tensor's pointer is not const because an owner fills it. */
+static void set_data(struct tensor *t, const struct weights_request *r, char *block)
+{
+    if (r->n_bytes == 0)
+        return;
+    t->data = r->mapped ? (void *)r->mapped : block + r->at;
+    if (r->n_scale_bytes)
+        t->scale = r->mapped ? r->mapped_scale : block + r->scale_at;
 }
 
 static void set_views(const struct weights_list *l, char *block)
@@ -269,10 +287,8 @@ static void set_views(const struct weights_list *l, char *block)
     for (size_t i = 0; i < l->n; i++) {
         const struct weights_request *r = &l->request[i];
         struct tensor *t = r->view;
-        *t = (struct tensor){.data = r->n_bytes ? block + r->at : NULL,
-                             .dtype = r->dtype,
-                             .scale = r->n_bytes && r->n_scale_bytes ? block + r->scale_at : NULL,
-                             .group = r->group};
+        *t = (struct tensor){.dtype = r->dtype, .group = r->group};
+        set_data(t, r, block);
         if (is_whole(r)) {
             t->n_dims = r->n_dims;
             memcpy(t->dim, r->dim, sizeof t->dim);
@@ -381,7 +397,7 @@ int weights_load(struct weights *w, struct weights_list *l, struct device *d, st
     TRY(match_on_all(w, l, c));
     TRY(check_same(w, l, c));
     TRY(weights_check_cover(w, l, c));
-    s.rank_bytes = lay_out(l);
+    lay_out(w, l, d, &s);
     TRY(allocate_and_read(&x, l, &a, s.rank_bytes));
     s.read_bytes = x.read_bytes;
     rc = sum_read_bytes(&s, c);
@@ -391,9 +407,10 @@ int weights_load(struct weights *w, struct weights_list *l, struct device *d, st
     }
     s.seconds = (double)(clock_us() - begin_us) * 1e-6;
     set_views(l, x.block);
-    log_root(LOG_INFO, "weights", "%s: %.3f GB on %d ranks in %.2f s: %.2f GB/s", w->label,
+    log_root(LOG_INFO, "weights", "%s: %.3f GB read on %d ranks in %.2f s: %.2f GB/s; rank 0 uses %.3f GB in place", w->label,
              (double)s.group_bytes * 1e-9, comm_size(c), s.seconds,
-             (double)s.group_bytes * 1e-9 / (s.seconds > 0 ? s.seconds : 1e-6));
+             (double)s.group_bytes * 1e-9 / (s.seconds > 0 ? s.seconds : 1e-6),
+             (double)s.mapped_bytes * 1e-9);
     *block = a;
     *stats = s;
     return OK;

@@ -58,6 +58,12 @@ def test_same_answers(tmp):
         for ranks in (1, 2, 3, 4):
             got = answer(path, ranks=ranks)
             check(f"{form} on {ranks} ranks", got == want, (got, want))
+        for model in (path, DEMO) if form == "auto" else (path,):
+            for ranks in (1, 3):
+                got = answer(model, "--load", "map", ranks=ranks)
+                check(f"{model} in place on {ranks} ranks", got == want, (got, want))
+        _, _, err = program("run", "--model", path, "--load", "map", "--prompt", "x", IMAGE)
+        check(f"{form}: something is used in place", " GB in place" in err and "uses 0.000 GB" not in err, err)
 
 
 def test_groups_and_conversions_of_conversions(tmp):
