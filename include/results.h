@@ -68,6 +68,7 @@ struct journal_params {
     const char *retry_class; /* with it: only failures whose reason's class is this; NULL: all */
     const char *job;         /* the batch system's name of this job, for others' messages; or NULL */
     double stale_s; /* a lock whose holder shows no life for so long is taken over; 0: 60 s */
+    bool *held;     /* not NULL: set, without a message, when another holds the lock */
     /* Test aid, or NULL: called at named moments, so that a campaign can kill there. Of the journal:
      * lock_taken, after_cut (a torn tail), segment_created (still empty), before_write, mid_write
      * (half of the batch is in the file), after_write (not fsynced), after_sync. Of each file that
@@ -133,6 +134,27 @@ struct pack_report {
  * an attribute of results.h5, and the name in openai.jsonl. */
 int results_pack(struct journal *j, const struct pack_params *p, struct pack_report *report);
 int results_pack_dir(const char *dir, const struct pack_params *p, struct pack_report *report);
+/* ---- one data set, several jobs ----
+ * The input is cut into n shards, each with an output directory of its own, DIR/shards-n/NNNN. Its
+ * lock is the claim: jobs take the next shard that is neither done nor another's, so a late one
+ * takes what is left. When all are done, their segments become DIR/journal, and DIR is an output
+ * directory like any other. */
+enum { RESULTS_MAX_SHARDS = 999 };
+struct results_shards;
+/* first: where this job begins to look; jobs should differ. ERR_MISMATCH when DIR is worked on in
+ * another number of shards. */
+int results_shards_open(struct results_shards **out, const char *dir, int n, int first);
+void results_shards_close(struct results_shards *s); /* NULL is fine */
+/* Opens the journal of a free shard; p->dir is filled in. *journal NULL, *shard -1: none is free. */
+int results_shards_claim(struct results_shards *s, const struct journal_params *p,
+                         struct journal **journal, struct journal_report *report, int *shard);
+/* All records of the claimed shard are done, of an input of n_records; before journal_close. */
+int results_shards_finish(struct results_shards *s, int shard, int64_t n_records);
+/* *n_left: shards that are not done. None: DIR/journal is complete, and *n_records the input's. */
+int results_shards_gather(struct results_shards *s, int *n_left, int64_t *n_records);
+/* Number of shards that DIR is worked on in; 0: it is not. */
+int results_shards_of(const char *dir, int *n);
+
 /* "coco-caption,vqa" -> bits; RESULTS_H5 is in unless "no-h5" is. ERR_USAGE names the unknown word
  * and what there is. */
 int results_exports_parse(const char *text, unsigned *out);

@@ -91,6 +91,7 @@ static int take_lock(struct journal *j, const struct journal_params *p, bool *to
         .dir = j->dir,
         .job = p->job,
         .stale_s = p->stale_s > 0 ? p->stale_s : DEFAULT_STALE_S,
+        .held = p->held,
         .moments = j->moments,
     };
 

@@ -44,6 +44,7 @@ struct lock {
     char start[32];
     struct moments moments;
     int fd;
+    bool *held; /* while taking it: set instead of a message; or NULL */
     int64_t beat, last_beat_us;
 };
 
@@ -228,6 +229,10 @@ static int refuse(const struct lock *l, const struct sight *s)
 {
     char who[2 * NAME_BYTES + 64];
 
+    if (l->held) {
+        *l->held = true;
+        return ERR_IO;
+    }
     name_holder(s, who, sizeof who);
     return FAIL(ERR_IO, "%s: in use by %s", l->dir, who);
 }
@@ -369,6 +374,7 @@ int lock_take(struct lock **out, const struct lock_params *p, bool *took_over)
         return FAIL(ERR_NOMEM, "%s: lock", p->dir);
     l->fd = -1;
     l->moments = p->moments;
+    l->held = p->held;
     TRY_GOTO(results_path(l->dir, p->dir, ""), free_l);
     l->dir[strlen(l->dir) - 1] = '\0';
     TRY_GOTO(results_path(l->path, p->dir, "LOCK"), free_l);
@@ -385,6 +391,7 @@ int lock_take(struct lock **out, const struct lock_params *p, bool *took_over)
         goto free_l;
     }
     l->last_beat_us = clock_us();
+    l->held = NULL;
     *took_over = taken;
     *out = l;
     moments_tell(&l->moments, "lock_taken", NULL);

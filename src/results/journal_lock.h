@@ -17,9 +17,11 @@ struct lock_params {
     const char *dir;
     const char *job; /* the batch system's name of this job; NULL: none */
     double stale_s;
+    bool *held; /* as in journal_params */
     struct moments moments;
 };
-/* ERR_IO names the holder of a live lock. May wait stale_s for a sign of life from another host. */
+/* ERR_IO names the holder of a live lock, or sets *held. May wait stale_s for a sign of life from
+ * another host. */
 int lock_take(struct lock **out, const struct lock_params *p, bool *took_over);
 /* Still ours? ERR_IO names the new owner. */
 int lock_check(const struct lock *l);
