@@ -40,6 +40,22 @@ struct engine_memory { /* bytes of this rank */
     size_t weights, kv, step, features, exchange, total;
 };
 
+/* What of a checkpoint decides how many bytes its weights take. */
+struct engine_model {
+    const struct model_config *cfg;
+    size_t elem_bytes;  /* of the checkpoint's type */
+    size_t n_head_rows; /* of an untied lm_head, 0 when the embedding table serves */
+};
+/* cfg is borrowed. */
+struct engine_model engine_model_of(const struct weights *w, const struct model_config *cfg);
+/* [local] What engine_create would allocate on this rank of n_ranks, before anything is: but for the
+ * padding between tensors, what engine_memory_of says afterwards. ERR_USAGE as there. */
+int engine_plan_bytes(struct engine_memory *out, const struct engine_model *m,
+                      const struct engine_params *p, int n_ranks, int rank);
+/* Its weights alone, as the plan cuts them. */
+size_t engine_weight_bytes(const struct engine_model *m, enum weights_form form, int int4_group,
+                           const struct tp_plan *plan);
+
 /* Collective. Borrowed: comm, device. cfg is copied. w is read during the call only. */
 int engine_create(struct engine **out, const struct model_config *cfg, const struct engine_params *p, struct weights *w,
                   struct device *d, struct comm *c, struct weights_stats *stats);
@@ -57,8 +73,11 @@ int engine_convert(struct weights *w, const struct model_config *cfg, const stru
  * 0 <= slot < max_images. */
 int engine_encode(struct engine *e, const float *pixels, int slot, const struct tap *tap);
 
-/* The same for n images: pixels[i] goes to slot[i]. Collective; see enum engine_vision. */
+/* The same for n images: pixels[i] goes to slot[i], all different. Collective; see enum
+ * engine_vision. */
 int engine_encode_many(struct engine *e, const float *const *pixels, const int *slot, size_t n);
+/* [local] How it encodes so many: TENSOR or DATA. */
+enum engine_vision engine_vision_for(const struct engine *e, size_t n_images);
 
 struct generate_params {
     int max_new_tokens;

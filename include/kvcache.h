@@ -21,6 +21,9 @@ int kvcache_create(struct kvcache **out, struct device *d, const struct text_con
                    size_t n_kv_heads_local, size_t n_pages, size_t max_seqs, size_t max_tokens);
 void kvcache_destroy(struct kvcache *kv); /* NULL is fine */
 size_t kvcache_bytes(const struct kvcache *kv);
+/* The same before there is one. ERR_NOMEM when it does not fit a size. */
+int kvcache_bytes_for(size_t *out, const struct text_config *cfg, size_t n_kv_heads_local,
+                      size_t n_pages);
 size_t kvcache_pages_for(size_t n_tokens);
 size_t kvcache_free_pages(const struct kvcache *kv);
 

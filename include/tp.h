@@ -48,6 +48,8 @@ int tp_create(struct tp **out, struct device *d, struct comm *c, const struct tp
               size_t max_row_elems);
 void tp_destroy(struct tp *t);
 size_t tp_buffer_bytes(const struct tp *t);
+/* The same before there is one. */
+size_t tp_buffer_bytes_for(const struct tp_plan *plan, size_t max_row_elems);
 const struct tp_plan *tp_plan_of(const struct tp *t);
 struct device *tp_device(const struct tp *t);
 struct comm *tp_comm(const struct tp *t);
@@ -65,6 +67,10 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
 /* x [n_tok, d_model] = scale * embedding rows of ids (any owner). Collective. */
 int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *table_local,
              float scale, size_t n_tok);
+
+/* rows[r] [n_elems], device memory, is filled on rank r and, afterwards, on every rank: bytes travel
+ * as they are. NULL where a rank has nothing to share, the same on all ranks. Collective. */
+int tp_share(struct tp *t, float *const *rows, size_t n_elems);
 
 /* Over logits split by vocabulary (the local part of each of n_rows rows, [n_rows, vocab.end -
  * vocab.begin] on each rank); one exchange for all rows as long as n_rows * n_best <= TP_MAX_BEST: */

@@ -1,12 +1,9 @@
-/* The tensor-parallel plan per rank count: what the least and the most loaded rank hold.
- *
- * If you change which part of a tensor a rank takes (decoder_weights.c, vision.c), change the sums
- * here; tests/mpi/test_cli_info.c compares them with what a rank really loads. */
+/* The tensor-parallel plan per rank count: what the least and the most loaded rank hold. */
 #include "info_plan.h"
 
 #include <string.h>
 
-#include "quant.h"
+#include "engine.h"
 #include "status.h"
 
 static size_t length(struct tp_range r)
@@ -14,74 +11,11 @@ static size_t length(struct tp_range r)
     return r.end - r.begin;
 }
 
-/* A decoder matrix, which ranks may cut at multiples of chunk columns; see weights_may_convert. */
-static size_t matrix_bytes(const struct info_model *m, size_t n_rows, size_t n_cols, size_t chunk)
-{
-    size_t group;
-
-    switch (m->form) {
-    case WEIGHTS_BF16:
-        return n_rows * n_cols * dtype_bytes(DTYPE_BF16);
-    case WEIGHTS_INT8:
-        return n_rows && n_cols ? n_rows * (n_cols + quant_row_scale_bytes(DTYPE_Q8, n_cols, 0))
-                                : 0;
-    case WEIGHTS_INT4:
-        group = chunk ? quant_group_for(m->max_group, chunk) : m->max_group;
-        /* no group: loading refuses this model */
-        return group ? n_rows * (quant_row_bytes(DTYPE_Q4, n_cols, group) +
-                                 quant_row_scale_bytes(DTYPE_Q4, n_cols, group))
-                     : 0;
-    case WEIGHTS_AS_STORED:
-        break;
-    }
-    return n_rows * n_cols * m->elem_bytes;
-}
-
-/* One decoder layer: q and o, k and v, the three feed-forward matrices, four norms. */
-static size_t decoder_layer_bytes(const struct info_model *m, const struct tp_plan *p)
-{
-    const struct text_config *t = &m->cfg->text;
-    const size_t d = (size_t)t->d_model, d_head = (size_t)t->d_head;
-    const size_t q = length(p->heads) * d_head, kv = length(p->kv_heads) * d_head,
-                 ff = length(p->ff);
-
-    return matrix_bytes(m, q, d, 0) + matrix_bytes(m, d, q, t->n_heads > 1 ? d_head : 0) +
-           2 * matrix_bytes(m, kv, d, 0) + 2 * matrix_bytes(m, ff, d, 0) +
-           matrix_bytes(m, d, ff, p->ff_grain) + 4 * d * m->elem_bytes;
-}
-
-/* Elements of one SigLIP layer, with its biases; out_proj's and fc2's are held by every rank. */
-static size_t vision_layer_elems(const struct vision_config *v, const struct tp_plan *p)
-{
-    const size_t d = (size_t)v->d_model, local = length(p->vision_heads) * (size_t)v->d_head,
-                 ff = length(p->vision_ff);
-
-    return 4 * local * d + 3 * local + d + 2 * ff * d + ff + d + 4 * d;
-}
-
-/* Patch embedding, positions and last norm, and the projector: whole on every rank. */
-static size_t vision_whole_elems(const struct model_config *c)
-{
-    const struct vision_config *v = &c->vision;
-    const size_t d = (size_t)v->d_model, patch = 3 * (size_t)v->patch_px * (size_t)v->patch_px;
-
-    return d * patch + d + (size_t)v->n_patches * d + 2 * d + (d + 1) * (size_t)c->text.d_model;
-}
-
 size_t info_rank_weight_bytes(const struct info_model *m, const struct tp_plan *plan)
 {
-    const struct model_config *cfg = m->cfg;
-    const size_t d = (size_t)cfg->text.d_model;
-    struct tp_range head = plan->vocab;
-    size_t n;
+    const struct engine_model model = {m->cfg, m->elem_bytes, m->n_head_rows};
 
-    head.end = head.end < m->n_head_rows ? head.end : m->n_head_rows;
-    head.begin = head.begin < head.end ? head.begin : head.end;
-    n = vision_whole_elems(cfg) + d;
-    n += (size_t)cfg->vision.n_layers * vision_layer_elems(&cfg->vision, plan);
-    return n * m->elem_bytes + matrix_bytes(m, length(plan->vocab), d, 0) +
-           matrix_bytes(m, length(head), d, 0) +
-           (size_t)cfg->text.n_layers * decoder_layer_bytes(m, plan);
+    return engine_weight_bytes(&model, m->form, (int)m->max_group, plan);
 }
 
 struct span {

@@ -12,8 +12,6 @@
 #include "sizes.h"
 #include "status.h"
 
-enum { INT4_GROUP = 32 /* as the header says */ };
-
 static size_t max_of(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -44,6 +42,7 @@ static int create_host_buffers(struct engine *e)
     bool is_short = false;
 
     e->all_logits = host_buffer((size_t)e->cfg.text.n_vocab, sizeof *e->all_logits, &is_short);
+    e->shared = host_buffer((size_t)e->plan.n_ranks, sizeof *e->shared, &is_short);
     e->image = host_buffer((size_t)e->params.max_images, sizeof *e->image, &is_short);
     e->seqs = host_buffer(2 * beams, sizeof *e->seqs, &is_short);
     e->row = host_buffer(s->n_rows, sizeof *e->row, &is_short);
@@ -93,11 +92,22 @@ static int create_buffers(struct engine *e)
     return create_host_buffers(e);
 }
 
+/* SigLIP once more, whole, for images that this rank encodes alone. */
+static int create_whole_vision(struct engine *e, struct weights_list *list)
+{
+    TRY(comm_create_self(&e->self));
+    TRY(tp_plan_make(&e->plan_alone, &e->cfg, 1, 0));
+    TRY(tp_create(&e->tp_alone, e->dev, e->self, &e->plan_alone, vision_row_elems(&e->cfg)));
+    return vision_create(&e->vision_whole, &e->cfg, VISION_COPY, e->tp_alone, list);
+}
+
 /* Everything that one rank may fail at alone; the caller agrees on the outcome. */
 static int create_local(struct engine *e, struct weights *w, struct weights_list *list)
 {
     TRY(tp_create(&e->tp, e->dev, e->comm, &e->plan, e->sizes.row_elems));
-    TRY(vision_create(&e->vision, &e->cfg, e->tp, list));
+    TRY(vision_create(&e->vision, &e->cfg, VISION_SPLIT, e->tp, list));
+    if (e->sizes.has_whole_vision)
+        TRY(create_whole_vision(e, list));
     TRY(decoder_create(&e->decoder, &e->cfg, &e->params.decoder, e->tp, w, list));
     return create_buffers(e);
 }
@@ -122,7 +132,7 @@ int engine_create(struct engine **out, const struct model_config *cfg,
     if (rc == OK)
         rc = weights_list_create(&list);
     if (rc == OK)
-        weights_list_hold(list, p->weights, p->int4_group ? (size_t)p->int4_group : INT4_GROUP);
+        weights_list_hold(list, p->weights, engine_int4_group(p->int4_group));
     if (rc == OK)
         weights_list_place(list, p->place);
     if (rc == OK)
@@ -158,12 +168,16 @@ void engine_destroy(struct engine *e)
     free(e->row);
     free(e->seqs);
     free(e->image);
+    free(e->shared);
     free(e->all_logits);
     kvcache_destroy(e->kv);
     arena_release(&e->replica);
     arena_release(&e->step);
     arena_release(&e->weights);
     decoder_destroy(e->decoder);
+    vision_destroy(e->vision_whole);
+    tp_destroy(e->tp_alone);
+    comm_destroy(e->self);
     vision_destroy(e->vision);
     tp_destroy(e->tp);
     free(e);
@@ -176,7 +190,7 @@ struct engine_memory engine_memory_of(const struct engine *e)
         .kv = kvcache_bytes(e->kv),
         .step = e->step.size_bytes,
         .features = e->replica.size_bytes,
-        .exchange = tp_buffer_bytes(e->tp),
+        .exchange = tp_buffer_bytes(e->tp) + (e->tp_alone ? tp_buffer_bytes(e->tp_alone) : 0),
     };
 
     m.total = m.weights + m.kv + m.step + m.features + m.exchange;

@@ -4,11 +4,8 @@
 
 #include <string.h>
 
+#include "engine_impl.h"
 #include "status.h"
-#include "tp.h"
-#include "vision.h"
-
-enum { INT4_GROUP = 32 }; /* as engine.h says */
 
 struct converter {
     struct comm *comm;
@@ -23,15 +20,13 @@ struct converter {
 static int ask_for_all(struct converter *v, const struct model_config *cfg,
                        const struct engine_params *p, const struct weights *w)
 {
-    const size_t group = p->int4_group ? (size_t)p->int4_group : INT4_GROUP;
-
     TRY(comm_create_self(&v->comm));
     TRY(ops_open_ref(&v->dev));
     TRY(tp_plan_make(&v->plan, cfg, 1, 0));
     TRY(tp_create(&v->tp, v->dev, v->comm, &v->plan, (size_t)cfg->text.d_model));
     TRY(weights_list_create(&v->list));
-    weights_list_hold(v->list, p->weights, group);
-    TRY(vision_create(&v->vision, cfg, v->tp, v->list));
+    weights_list_hold(v->list, p->weights, engine_int4_group(p->int4_group));
+    TRY(vision_create(&v->vision, cfg, VISION_SPLIT, v->tp, v->list));
     return decoder_create(&v->decoder, cfg, &p->decoder, v->tp, w, v->list);
 }
 

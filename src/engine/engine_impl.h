@@ -1,4 +1,4 @@
-/* What the engine's files share: sizes (engine_sizes.c), creation and memory (engine.c), requests and the
+/* What the engine's files share: sizes and bytes (engine_sizes.c, engine_plan.c), creation and memory (engine.c), images (encode.c), requests and the
  * steps that several of them share (request.c), one answer at a time (generate.c), several beams
  * (generate_beam.c), continuous batching (batch.c). Only src/engine includes it. */
 #ifndef ENGINE_IMPL_H
@@ -14,8 +14,9 @@ struct engine_sizes {
     size_t max_tokens; /* prompt and answer together */
     size_t n_rows;     /* that share a step: requests or beams */
     size_t n_pages, n_seqs;
-    size_t n_best;    /* candidates of a beam's step */
-    size_t row_elems; /* of the exchange, for tp_create */
+    size_t n_best;         /* candidates of a beam's step */
+    size_t row_elems;      /* of the exchange, for tp_create */
+    bool has_whole_vision; /* beside the slices: see enum engine_vision */
     size_t step_bytes;
     size_t pixels, features, x, logits; /* floats of the replica's buffers */
     size_t replica_bytes;
@@ -24,6 +25,12 @@ struct engine_sizes {
 /* ERR_USAGE: what the model's positions do not cover. */
 int engine_sizes_make(struct engine_sizes *out, const struct model_config *cfg,
                       const struct engine_params *p, const struct tp_plan *plan);
+
+/* As the header says: 0 is 32. */
+static inline size_t engine_int4_group(int int4_group)
+{
+    return int4_group ? (size_t)int4_group : 32;
+}
 
 /* A prompt and what has been answered so far. It ends at an eos or at its length. */
 struct request {
@@ -49,6 +56,11 @@ struct engine {
     struct vision *vision;
     struct decoder *decoder;
     struct kvcache *kv;
+    /* DATA vision: the tower whole, in a group of this rank alone; NULL without */
+    struct comm *self;
+    struct tp_plan plan_alone;
+    struct tp *tp_alone;
+    struct vision *vision_whole;
     struct arena weights; /* one block, filled by weights_load */
     size_t mapped_bytes;  /* of weights that are used in place  */
     struct arena replica; /* features, x, pixels, logits       */
@@ -59,6 +71,7 @@ struct engine {
     float *x;                          /* [max_prompt or n_rows, d_model] residual stream */
     float *logits;                     /* [n_rows, vocab_local]                       */
     float *all_logits;                 /* [n_vocab] host, for sampling and observers  */
+    float **shared;                    /* [n_ranks] features that ranks share         */
     const float **image;               /* [max_images] features of a prompt's images  */
     struct kvseq **seqs;               /* [2 * max_beams] live beams, and the next    */
     struct decoder_row *row;           /* [n_rows] of a step                        */

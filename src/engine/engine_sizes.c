@@ -62,9 +62,12 @@ int engine_sizes_make(struct engine_sizes *out, const struct model_config *cfg,
                       const struct engine_params *p, const struct tp_plan *plan)
 {
     const size_t px = (size_t)cfg->vision.image_px, d = (size_t)cfg->text.d_model;
-    struct engine_sizes s = {0};
+    struct engine_sizes s = {.has_whole_vision =
+                                 p->vision != ENGINE_VISION_TENSOR && plan->n_ranks > 1};
+    struct tp_plan alone;
     size_t n_tok;
 
+    TRY(tp_plan_make(&alone, cfg, 1, 0));
     TRY(check_params(p));
     TRY(set_limits(&s, cfg, p));
     set_pages(&s, p);
@@ -73,6 +76,8 @@ int engine_sizes_make(struct engine_sizes *out, const struct model_config *cfg,
     n_tok = max_of(s.max_prompt, s.n_rows);
     s.row_elems = max_of(vision_row_elems(cfg), decoder_row_elems(cfg, n_tok));
     s.step_bytes = max_of(vision_step_bytes(cfg, plan), decoder_step_bytes(cfg, plan, n_tok));
+    if (s.has_whole_vision)
+        s.step_bytes = max_of(s.step_bytes, vision_step_bytes(cfg, &alone));
     s.pixels = 3 * px * px;
     s.features = (size_t)p->max_images * (size_t)cfg->vision.n_patches * d;
     s.x = n_tok * d;

@@ -49,6 +49,15 @@ static int size_page(struct kvcache *kv, const struct text_config *cfg, size_t n
     return size_mul(&kv->page_elems, kv->layer_elems, (size_t)cfg->n_layers, "key/value page");
 }
 
+int kvcache_bytes_for(size_t *out, const struct text_config *cfg, size_t n_kv_heads_local,
+                      size_t n_pages)
+{
+    struct kvcache kv = {0};
+
+    TRY(size_page(&kv, cfg, n_kv_heads_local));
+    return size_mul(out, kv.page_elems, n_pages * sizeof *kv.base, "key/value pool");
+}
+
 static int make_tables(struct kvcache *kv)
 {
     const size_t n = kvcache_pages_for(kv->max_tokens);
@@ -85,8 +94,7 @@ int kvcache_create(struct kvcache **out, struct device *d, const struct text_con
         .device = d, .n_pages = n_pages, .max_seqs = max_seqs, .max_tokens = max_tokens};
     TRY_GOTO(size_page(kv, cfg, n_kv_heads_local), destroy_kv);
     TRY_GOTO(make_tables(kv), destroy_kv);
-    TRY_GOTO(size_mul(&n_bytes, kv->page_elems, n_pages * sizeof *kv->base, "key/value pool"),
-             destroy_kv);
+    TRY_GOTO(kvcache_bytes_for(&n_bytes, cfg, n_kv_heads_local, n_pages), destroy_kv);
     TRY_GOTO(ops_alloc(d, n_bytes, &base), destroy_kv);
     kv->base = base;
     *out = kv;

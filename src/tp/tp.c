@@ -68,12 +68,17 @@ void tp_destroy(struct tp *t)
     free(t);
 }
 
-size_t tp_buffer_bytes(const struct tp *t)
+size_t tp_buffer_bytes_for(const struct tp_plan *plan, size_t max_row_elems)
 {
     size_t n = 0;
 
-    ASSERT(buffer_elems(&n, t->plan, t->max_row_elems) == OK);
-    return n * sizeof *t->acc;
+    ASSERT(buffer_elems(&n, plan, max_row_elems) == OK);
+    return n * sizeof(int64_t);
+}
+
+size_t tp_buffer_bytes(const struct tp *t)
+{
+    return tp_buffer_bytes_for(t->plan, t->max_row_elems);
 }
 
 const struct tp_plan *tp_plan_of(const struct tp *t)
@@ -142,4 +147,26 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
                     at, what, n_bad, n_bad_here, (double)ops_fixed_limit(n_chunks_global));
     TRY(tp_unstage(t, t->acc, n_bytes));
     return ops_fixed_finish(t->device, y, t->acc, bias, residual, n_tok, n_out);
+}
+
+/* Pieces of all ranks stand side by side in the buffer of the exact sums. */
+int tp_share(struct tp *t, float *const *rows, size_t n_elems)
+{
+    const size_t n_ranks = (size_t)t->plan->n_ranks, rank = (size_t)t->plan->rank;
+    const size_t piece_elems = tp_buffer_bytes(t) / n_ranks / sizeof(float);
+
+    for (size_t at = 0; at < n_elems; at += piece_elems) {
+        const size_t n = n_elems - at < piece_elems ? n_elems - at : piece_elems;
+        float *pieces = t->stage;
+
+        if (rows[rank])
+            TRY(ops_download(t->device, pieces + rank * n, rows[rank] + at, n * sizeof(float)));
+        TRY(ops_sync(t->device));
+        TRY(comm_allgather(t->comm, pieces + rank * n, pieces, n * sizeof(float)));
+        for (size_t r = 0; r < n_ranks; r++)
+            if (r != rank && rows[r])
+                TRY(ops_upload(t->device, rows[r] + at, pieces + r * n, n * sizeof(float)));
+        TRY(ops_sync(t->device)); /* the pieces are written again at once */
+    }
+    return OK;
 }

@@ -20,10 +20,10 @@
 enum { TILE_TOKENS = 256 };
 
 struct vision_layer {
-    struct tensor ln1_w, ln1_b; /* [d] */
+    struct tensor ln1_w, ln1_b;  /* [d] */
     struct tensor q_w, k_w, v_w; /* [d_local, d] */
     struct tensor q_b, k_b, v_b; /* [d_local] */
-    struct tensor out_w, out_b; /* [d, d_local], [d] */
+    struct tensor out_w, out_b;  /* [d, d_local], [d] */
     struct tensor ln2_w, ln2_b;
     struct tensor fc1_w, fc1_b; /* [ff_local, d], [ff_local] */
     struct tensor fc2_w, fc2_b; /* [d, ff_local], [d] */
@@ -32,6 +32,7 @@ struct vision_layer {
 struct vision {
     const struct vision_config *cfg; /* borrowed */
     size_t d_text;
+    bool is_split;       /* the ranks that load share its matrices */
     struct tp *tp;       /* borrowed */
     struct device *dev;  /* tp's */
     int32_t *kv_of_head; /* [heads] the identity */
@@ -43,13 +44,13 @@ struct vision {
 
 /* What a pass holds in the step arena; n = n_patches, d_local = local heads * d_head. */
 struct vision_step {
-    float *x;        /* [n, d] residual stream              */
-    float *y;        /* [n, d] normed                       */
-    float *q, *k, *v; /* [n, d_local]                        */
+    float *x;               /* [n, d] residual stream              */
+    float *y;               /* [n, d] normed                       */
+    float *q, *k, *v;       /* [n, d_local]                        */
     float *kept_k, *kept_v; /* pages of keys and values      */
-    float *att;      /* [n, d_local]                        */
-    float *ff;       /* [TILE_TOKENS, ff_local]             */
-    float *patches;  /* [n, 3 * patch^2]                    */
+    float *att;             /* [n, d_local]                        */
+    float *ff;              /* [TILE_TOKENS, ff_local]             */
+    float *patches;         /* [n, 3 * patch^2]                    */
 };
 
 static size_t range_len(struct tp_range r)
@@ -68,8 +69,8 @@ static void tensor_name(char *out, size_t n, int layer, const char *what)
         snprintf(out, n, "vision_tower.vision_model.encoder.layers.%d.%s", layer, what);
 }
 
-static int want_vector(struct weights_list *l, int layer, const char *what, size_t d, struct tp_range r, bool sharded,
-                       struct tensor *view)
+static int want_vector(struct weights_list *l, int layer, const char *what, size_t d,
+                       struct tp_range r, bool sharded, struct tensor *view)
 {
     char name[128];
 
@@ -77,40 +78,65 @@ static int want_vector(struct weights_list *l, int layer, const char *what, size
     return weights_want(l, name, 1, &d, r.begin, range_len(r), 0, 1, sharded, view);
 }
 
-static int want_matrix(struct weights_list *l, int layer, const char *what, size_t rows, size_t cols,
-                       struct tp_range r, struct tp_range c, struct tensor *view)
+/* A rectangle of a layer's matrix. */
+struct part {
+    struct tp_range rows, cols;
+    bool sharded;
+};
+
+static int want_matrix(struct weights_list *l, int layer, const char *what, const size_t dim[2],
+                       const struct part *p, struct tensor *view)
 {
-    const size_t dim[2] = {rows, cols};
     char name[128];
 
     tensor_name(name, sizeof name, layer, what);
-    return weights_want(l, name, 2, dim, r.begin, range_len(r), c.begin, range_len(c), true, view);
+    return weights_want(l, name, 2, dim, p->rows.begin, range_len(p->rows), p->cols.begin,
+                        range_len(p->cols), p->sharded, view);
+}
+
+static int want_attention(struct vision *v, struct weights_list *l, int i)
+{
+    struct vision_layer *y = &v->layers[i];
+    const struct tp_range r = tp_plan_of(v->tp)->vision_heads;
+    const size_t d = (size_t)v->cfg->d_model, d_head = (size_t)v->cfg->d_head, dim[2] = {d, d};
+    const struct tp_range all = {0, d}, heads = {r.begin * d_head, r.end * d_head};
+    const struct part rows = {heads, all, v->is_split}, cols = {all, heads, v->is_split};
+
+    TRY(want_matrix(l, i, "self_attn.q_proj.weight", dim, &rows, &y->q_w));
+    TRY(want_vector(l, i, "self_attn.q_proj.bias", d, heads, v->is_split, &y->q_b));
+    TRY(want_matrix(l, i, "self_attn.k_proj.weight", dim, &rows, &y->k_w));
+    TRY(want_vector(l, i, "self_attn.k_proj.bias", d, heads, v->is_split, &y->k_b));
+    TRY(want_matrix(l, i, "self_attn.v_proj.weight", dim, &rows, &y->v_w));
+    TRY(want_vector(l, i, "self_attn.v_proj.bias", d, heads, v->is_split, &y->v_b));
+    TRY(want_matrix(l, i, "self_attn.out_proj.weight", dim, &cols, &y->out_w));
+    return want_vector(l, i, "self_attn.out_proj.bias", d, all, false, &y->out_b);
+}
+
+static int want_feed_forward(struct vision *v, struct weights_list *l, int i)
+{
+    struct vision_layer *y = &v->layers[i];
+    const size_t d = (size_t)v->cfg->d_model, n_ff = (size_t)v->cfg->d_ff;
+    const struct tp_range all = {0, d}, ff = tp_plan_of(v->tp)->vision_ff;
+    const struct part rows = {ff, all, v->is_split}, cols = {all, ff, v->is_split};
+
+    TRY(want_matrix(l, i, "mlp.fc1.weight", (size_t[]){n_ff, d}, &rows, &y->fc1_w));
+    TRY(want_vector(l, i, "mlp.fc1.bias", n_ff, ff, v->is_split, &y->fc1_b));
+    TRY(want_matrix(l, i, "mlp.fc2.weight", (size_t[]){d, n_ff}, &cols, &y->fc2_w));
+    return want_vector(l, i, "mlp.fc2.bias", d, all, false, &y->fc2_b);
 }
 
 static int want_layer(struct vision *v, struct weights_list *l, int i)
 {
     struct vision_layer *y = &v->layers[i];
-    const struct tp_plan *plan = tp_plan_of(v->tp);
-    const size_t d = (size_t)v->cfg->d_model, n_ff = (size_t)v->cfg->d_ff, d_head = (size_t)v->cfg->d_head;
-    const struct tp_range all = {0, d}, ff = plan->vision_ff;
-    const struct tp_range heads = {plan->vision_heads.begin * d_head, plan->vision_heads.end * d_head};
+    const size_t d = (size_t)v->cfg->d_model;
+    const struct tp_range all = {0, d};
 
     TRY(want_vector(l, i, "layer_norm1.weight", d, all, false, &y->ln1_w));
     TRY(want_vector(l, i, "layer_norm1.bias", d, all, false, &y->ln1_b));
-    TRY(want_matrix(l, i, "self_attn.q_proj.weight", d, d, heads, all, &y->q_w));
-    TRY(want_vector(l, i, "self_attn.q_proj.bias", d, heads, true, &y->q_b));
-    TRY(want_matrix(l, i, "self_attn.k_proj.weight", d, d, heads, all, &y->k_w));
-    TRY(want_vector(l, i, "self_attn.k_proj.bias", d, heads, true, &y->k_b));
-    TRY(want_matrix(l, i, "self_attn.v_proj.weight", d, d, heads, all, &y->v_w));
-    TRY(want_vector(l, i, "self_attn.v_proj.bias", d, heads, true, &y->v_b));
-    TRY(want_matrix(l, i, "self_attn.out_proj.weight", d, d, all, heads, &y->out_w));
-    TRY(want_vector(l, i, "self_attn.out_proj.bias", d, all, false, &y->out_b));
+    TRY(want_attention(v, l, i));
     TRY(want_vector(l, i, "layer_norm2.weight", d, all, false, &y->ln2_w));
     TRY(want_vector(l, i, "layer_norm2.bias", d, all, false, &y->ln2_b));
-    TRY(want_matrix(l, i, "mlp.fc1.weight", n_ff, d, ff, all, &y->fc1_w));
-    TRY(want_vector(l, i, "mlp.fc1.bias", n_ff, ff, true, &y->fc1_b));
-    TRY(want_matrix(l, i, "mlp.fc2.weight", d, n_ff, all, ff, &y->fc2_w));
-    return want_vector(l, i, "mlp.fc2.bias", d, all, false, &y->fc2_b);
+    return want_feed_forward(v, l, i);
 }
 
 static int want_tower(struct vision *v, struct weights_list *l)
@@ -130,11 +156,14 @@ static int want_tower(struct vision *v, struct weights_list *l)
         TRY(want_layer(v, l, i));
     TRY(want_vector(l, -1, "post_layernorm.weight", d, all, false, &v->post_w));
     TRY(want_vector(l, -1, "post_layernorm.bias", d, all, false, &v->post_b));
-    TRY(weights_want(l, "multi_modal_projector.linear.weight", 2, proj, 0, v->d_text, 0, d, false, &v->proj_w));
-    return weights_want(l, "multi_modal_projector.linear.bias", 1, proj, 0, v->d_text, 0, 1, false, &v->proj_b);
+    TRY(weights_want(l, "multi_modal_projector.linear.weight", 2, proj, 0, v->d_text, 0, d, false,
+                     &v->proj_w));
+    return weights_want(l, "multi_modal_projector.linear.bias", 1, proj, 0, v->d_text, 0, 1, false,
+                        &v->proj_b);
 }
 
-int vision_create(struct vision **out, const struct model_config *cfg, struct tp *tp, struct weights_list *list)
+int vision_create(struct vision **out, const struct model_config *cfg, enum vision_weights weights,
+                  struct tp *tp, struct weights_list *list)
 {
     struct vision *v = calloc(1, sizeof *v);
     int rc;
@@ -143,6 +172,7 @@ int vision_create(struct vision **out, const struct model_config *cfg, struct tp
         return FAIL(ERR_NOMEM, "vision tower");
     v->cfg = &cfg->vision;
     v->d_text = (size_t)cfg->text.d_model;
+    v->is_split = weights == VISION_SPLIT;
     v->tp = tp;
     v->dev = tp_device(tp);
     v->layers = calloc((size_t)cfg->vision.n_layers, sizeof *v->layers);
@@ -211,7 +241,8 @@ size_t vision_row_elems(const struct model_config *cfg)
 static struct vision_step take_step(const struct vision *v, struct arena *a)
 {
     const struct tp_plan *plan = tp_plan_of(v->tp);
-    const size_t n = (size_t)v->cfg->n_patches, d = (size_t)v->cfg->d_model, cols = local_cols(v->cfg, plan);
+    const size_t n = (size_t)v->cfg->n_patches, d = (size_t)v->cfg->d_model,
+                 cols = local_cols(v->cfg, plan);
 
     return (struct vision_step){
         .x = arena_take(a, n * d * sizeof(float)),
@@ -228,9 +259,11 @@ static struct vision_step take_step(const struct vision *v, struct arena *a)
 }
 
 /* x += out_proj(attention(y)); every patch sees every patch. */
-static int attention_block(struct vision *v, const struct vision_layer *w, const struct vision_step *s)
+static int attention_block(struct vision *v, const struct vision_layer *w,
+                           const struct vision_step *s)
 {
-    const size_t n = (size_t)v->cfg->n_patches, d = (size_t)v->cfg->d_model, d_head = (size_t)v->cfg->d_head;
+    const size_t n = (size_t)v->cfg->n_patches, d = (size_t)v->cfg->d_model,
+                 d_head = (size_t)v->cfg->d_head;
     const size_t n_heads = range_len(tp_plan_of(v->tp)->vision_heads), cols = n_heads * d_head;
     const struct ops_kv kv = {
         .k = s->kept_k,
@@ -257,37 +290,42 @@ static int attention_block(struct vision *v, const struct vision_layer *w, const
     for (size_t t = 0; t < n; t += TILE_TOKENS) {
         float *x = s->x + t * d;
 
-        TRY(tp_row_linear(v->tp, x, s->att + t * cols, &w->out_w, d_head, (size_t)v->cfg->n_heads, &w->out_b, x,
-                          tile_tokens(n - t), "vision attention output"));
+        TRY(tp_row_linear(v->tp, x, s->att + t * cols, &w->out_w, d_head, (size_t)v->cfg->n_heads,
+                          &w->out_b, x, tile_tokens(n - t), "vision attention output"));
     }
     return OK;
 }
 
 /* x += fc2(gelu(fc1(y))) */
-static int feed_forward_block(struct vision *v, const struct vision_layer *w, const struct vision_step *s)
+static int feed_forward_block(struct vision *v, const struct vision_layer *w,
+                              const struct vision_step *s)
 {
     const struct tp_plan *plan = tp_plan_of(v->tp);
-    const size_t n = (size_t)v->cfg->n_patches, d = (size_t)v->cfg->d_model, grain = plan->vision_ff_grain;
+    const size_t n = (size_t)v->cfg->n_patches, d = (size_t)v->cfg->d_model,
+                 grain = plan->vision_ff_grain;
     const size_t n_chunks = ((size_t)v->cfg->d_ff + grain - 1) / grain;
 
     for (size_t t = 0; t < n; t += TILE_TOKENS) {
         const size_t n_tok = tile_tokens(n - t);
         float *x = s->x + t * d;
 
-        TRY(ops_linear(v->dev, s->ff, s->y + t * d, &w->fc1_w, &w->fc1_b, OPS_ACT_GELU_TANH, n_tok));
-        TRY(tp_row_linear(v->tp, x, s->ff, &w->fc2_w, grain, n_chunks, &w->fc2_b, x, n_tok, "vision feed-forward output"));
+        TRY(ops_linear(v->dev, s->ff, s->y + t * d, &w->fc1_w, &w->fc1_b, OPS_ACT_GELU_TANH,
+                       n_tok));
+        TRY(tp_row_linear(v->tp, x, s->ff, &w->fc2_w, grain, n_chunks, &w->fc2_b, x, n_tok,
+                          "vision feed-forward output"));
     }
     return OK;
 }
 
-int vision_encode(struct vision *v, struct arena *step, const float *pixels, float *features, const struct tap *tap)
+int vision_encode(struct vision *v, struct arena *step, const float *pixels, float *features,
+                  const struct tap *tap)
 {
     const struct vision_config *c = v->cfg;
     const size_t n = (size_t)c->n_patches, d = (size_t)c->d_model;
     const struct vision_step s = take_step(v, step);
 
-    TRY(ops_patch_embed(v->dev, s.x, pixels, &v->patch_w, &v->patch_b, &v->position, (size_t)c->image_px, (size_t)c->patch_px,
-                        s.patches));
+    TRY(ops_patch_embed(v->dev, s.x, pixels, &v->patch_w, &v->patch_b, &v->position,
+                        (size_t)c->image_px, (size_t)c->patch_px, s.patches));
     for (int i = 0; i < c->n_layers; i++) {
         const struct vision_layer *w = &v->layers[i];
 

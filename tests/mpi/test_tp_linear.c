@@ -312,7 +312,8 @@ static void rows_choose_as_one(void **state)
         ASSERT_ALL(f->world, tp_topn(f->tp, local, ROWS, n_best, value, id) == OK);
         for (size_t r = 0; r < ROWS; r++) {
             ASSERT_ALL(f->world, tp_topn(f->one, x[r], 1, n_best, value_one, id_one) == OK);
-            ASSERT_ALL(f->world, memcmp(value + r * n_best, value_one, n_best * sizeof *value) == 0);
+            ASSERT_ALL(f->world,
+                       memcmp(value + r * n_best, value_one, n_best * sizeof *value) == 0);
             ASSERT_ALL(f->world, memcmp(id + r * n_best, id_one, n_best * sizeof *id) == 0);
         }
     }
@@ -332,6 +333,30 @@ static void gathered_logits_are_complete(void **state)
     out[VOCAB] = 4.5f;
     ASSERT_ALL(f->world, tp_gather_logits(f->tp, x + f->plan.vocab.begin, out) == OK);
     ASSERT_ALL(f->world, memcmp(out, x, sizeof x) == 0 && out[VOCAB] == 4.5f);
+}
+
+/* More than one piece; a rank with nothing to share; bits that are no numbers. */
+static void what_is_shared_is_the_same_everywhere(void **state)
+{
+    struct fixture *f = *state;
+    const int n_ranks = comm_size(f->world), rank = comm_rank(f->world);
+    const size_t n = tp_buffer_bytes(f->tp) / sizeof(float) + 13;
+    float *room = malloc((size_t)n_ranks * n * sizeof *room), *rows[8] = {0};
+    bool same = true;
+
+    for (int r = 0; r < n_ranks; r++)
+        rows[r] = r == 1 ? NULL : room + (size_t)r * n;
+    if (rows[rank])
+        case_fill(rows[rank], n, 50 + (uint64_t)rank, 1.0f);
+    if (rank == 0)
+        rows[0][3] = NAN;
+    ASSERT_ALL(f->world, tp_share(f->tp, rows, n) == OK);
+    for (int r = 0; r < n_ranks; r++)
+        for (size_t i = 0; rows[r] && i < n; i++)
+            same = same && (r == 0 && i == 3 ? isnan(rows[r][i])
+                                             : rows[r][i] == case_value(50 + (uint64_t)r, i));
+    ASSERT_ALL(f->world, same);
+    free(room);
 }
 
 static void buffers_are_as_large_as_told(void **state)
@@ -362,6 +387,7 @@ int main(void)
         cmocka_unit_test(the_best_of_all_are_the_best_of_one),
         cmocka_unit_test(the_normaliser_is_exact_over_the_split),
         cmocka_unit_test(rows_choose_as_one),
+        cmocka_unit_test(what_is_shared_is_the_same_everywhere),
         cmocka_unit_test(gathered_logits_are_complete),
         cmocka_unit_test(buffers_are_as_large_as_told),
         cmocka_unit_test(the_device_moves_away),
@@ -371,6 +397,7 @@ int main(void)
         cmocka_unit_test(the_best_of_all_are_the_best_of_one),
         cmocka_unit_test(the_normaliser_is_exact_over_the_split),
         cmocka_unit_test(rows_choose_as_one),
+        cmocka_unit_test(what_is_shared_is_the_same_everywhere),
         cmocka_unit_test(gathered_logits_are_complete),
     };
 

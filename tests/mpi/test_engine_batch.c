@@ -1,0 +1,395 @@
+// RANKS: 1 2 3 4 5
+/* Continuous batching: whatever is open beside it, and on however many ranks, a request's answer has
+ * the bits of the answer that one rank gives to it alone. And what a request may do wrong costs that
+ * request only. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../src/engine/engine_impl.h"
+#include "engine_case.h"
+#include "ranks.h"
+#include "status.h"
+
+/* The tables, and what each answers alone. */
+struct fixture {
+    struct comm *world;
+    struct engine_case_request request[2][ENGINE_REQUESTS];
+    struct engine_case_answer alone[2][ENGINE_REQUESTS];
+};
+
+static struct engine_case_params params_of(const struct fixture *f, bool cpu, int max_seqs,
+                                           enum engine_vision vision)
+{
+    return (struct engine_case_params){comm_size(f->world) > 4, cpu, max_seqs, vision};
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    void *world = NULL;
+
+    if (!f || ranks_setup(&world) != 0)
+        return -1;
+    f->world = world;
+    for (int cpu = 0; cpu < 2; cpu++) {
+        const struct engine_case_params p = params_of(f, cpu, 0, ENGINE_VISION_TENSOR);
+
+        engine_case_alone(f->request[cpu], f->alone[cpu], &p);
+    }
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    void *world = f->world;
+
+    free(f);
+    return ranks_teardown(&world);
+}
+
+static void open_group(struct fixture *f, struct engine_case *x, const struct engine_case_params *p)
+{
+    ASSERT_ALL(f->world, engine_case_open(x, f->world, p) == OK);
+    ASSERT_ALL(f->world, engine_case_encode(x) == OK);
+}
+
+static int leave(struct engine *e, int seq, struct engine_case_answer *out)
+{
+    out->a.tokens = out->tokens;
+    return engine_leave(e, seq, &out->a);
+}
+
+/* ---- every order of admission ---- */
+
+struct schedule {
+    int order[ENGINE_REQUESTS];
+    int lag; /* steps that an ended request stays before it leaves */
+};
+
+/* Runs all requests; 0, or what went wrong first. */
+static int run_schedule(struct engine *e, const struct schedule *s,
+                        const struct engine_case_request *q, struct engine_case_answer *out)
+{
+    int open[ENGINE_REQUESTS], ended[ENGINE_REQUESTS] = {0}, next = 0, n_left = ENGINE_REQUESTS;
+    int n_active;
+
+    for (int i = 0; i < ENGINE_REQUESTS; i++)
+        open[i] = -1;
+    while (n_left > 0) {
+        while (next < ENGINE_REQUESTS) {
+            const int i = s->order[next];
+
+            if (!engine_has_room(e, q[i].r.n_ids, q[i].r.generate.max_new_tokens))
+                break;
+            TRY(engine_admit(e, &q[i].r, &open[i]));
+            next++;
+        }
+        for (int i = 0; i < ENGINE_REQUESTS; i++)
+            if (open[i] >= 0 && engine_ended(e, open[i]) && ended[i]++ >= s->lag) {
+                TRY(leave(e, open[i], &out[i]));
+                open[i] = -1;
+                n_left--;
+            }
+        TRY(engine_advance(e, &n_active));
+    }
+    return n_active == 0 ? OK : FAIL(ERR_INTERNAL, "%d still active", n_active);
+}
+
+static void check_schedule(struct fixture *f, struct engine_case *x, bool cpu,
+                           const struct schedule *s)
+{
+    struct engine_case_answer got[ENGINE_REQUESTS];
+    bool same = true;
+
+    ASSERT_ALL(f->world, run_schedule(x->engine, s, f->request[cpu], got) == OK);
+    for (int i = 0; i < ENGINE_REQUESTS; i++)
+        same = same && engine_case_same(&got[i].a, &f->alone[cpu][i].a);
+    ASSERT_ALL(f->world, same);
+}
+
+/* The next permutation in lexical order; false after the last. */
+static bool next_order(int *order)
+{
+    int i = ENGINE_REQUESTS - 2, j = ENGINE_REQUESTS - 1;
+
+    while (i >= 0 && order[i] > order[i + 1])
+        i--;
+    if (i < 0)
+        return false;
+    while (order[j] < order[i])
+        j--;
+    for (int k = order[i]; order[i] == k; order[j] = k)
+        order[i] = order[j];
+    for (int a = i + 1, b = ENGINE_REQUESTS - 1; a < b; a++, b--) {
+        const int k = order[a];
+
+        order[a] = order[b];
+        order[b] = k;
+    }
+    return true;
+}
+
+static void answers_are_those_of_one_rank_alone(void **state)
+{
+    static const enum engine_vision vision[] = {ENGINE_VISION_TENSOR, ENGINE_VISION_DATA};
+    static const struct schedule some[] = {
+        {{0, 1, 2, 3, 4}, 0}, {{4, 3, 2, 1, 0}, 2}, {{2, 4, 1, 0, 3}, 1}};
+    struct fixture *f = *state;
+
+    for (int k = 0; k < 4; k++)
+        for (int max_seqs = 1; max_seqs <= ENGINE_REQUESTS; max_seqs++) {
+            const struct engine_case_params p = params_of(f, k % 2, max_seqs, vision[k / 2]);
+            struct engine_case x;
+
+            open_group(f, &x, &p);
+            for (size_t i = 0; i < sizeof some / sizeof some[0]; i++)
+                check_schedule(f, &x, p.cpu, &some[i]);
+            engine_case_close(&x);
+        }
+}
+
+static void any_order_will_do(void **state)
+{
+    struct fixture *f = *state;
+    const struct engine_case_params p = params_of(f, true, 3, ENGINE_VISION_TENSOR);
+    struct schedule s = {.order = {0, 1, 2, 3, 4}};
+    const int step = comm_size(f->world) > 1 ? 7 : 1; /* more ranks take longer */
+    struct engine_case x;
+    int n = 0;
+
+    open_group(f, &x, &p);
+    do {
+        s.lag = n % 3;
+        if (n % step == 0)
+            check_schedule(f, &x, true, &s);
+        n++;
+    } while (next_order(s.order));
+    ASSERT_ALL(f->world, n == 120);
+    engine_case_close(&x);
+}
+
+/* ---- coming and going ---- */
+
+static void who_leaves_early_has_the_beginning(void **state)
+{
+    struct fixture *f = *state;
+    const struct engine_case_params p = params_of(f, true, 2, ENGINE_VISION_TENSOR);
+    const struct engine_case_request *q = f->request[1];
+    const struct engine_case_answer *whole = f->alone[1];
+    struct engine_case x;
+    struct engine_case_answer got;
+    int a, b, n;
+
+    open_group(f, &x, &p);
+    ASSERT_ALL(f->world, engine_admit(x.engine, &q[1].r, &a) == OK);
+    ASSERT_ALL(f->world, engine_admit(x.engine, &q[3].r, &b) == OK);
+    ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 2);
+    ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 2);
+    ASSERT_ALL(f->world, !engine_ended(x.engine, a) && leave(x.engine, a, &got) == OK);
+    ASSERT_ALL(f->world, got.a.n_tokens == 3 && got.a.finish == FINISH_LENGTH);
+    ASSERT_ALL(f->world, memcmp(got.tokens, whole[1].tokens, 3 * sizeof *got.tokens) == 0);
+    ASSERT_ALL(f->world, engine_admit(x.engine, &q[4].r, &a) == OK);
+    while (!engine_ended(x.engine, a) || !engine_ended(x.engine, b))
+        ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n > 0);
+    ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 0);
+    ASSERT_ALL(f->world, leave(x.engine, a, &got) == OK && engine_case_same(&got.a, &whole[4].a));
+    ASSERT_ALL(f->world, leave(x.engine, b, &got) == OK && engine_case_same(&got.a, &whole[3].a));
+    engine_case_close(&x);
+}
+
+static void a_full_replica_says_so(void **state)
+{
+    struct fixture *f = *state;
+    const struct engine_case_params p = params_of(f, false, 2, ENGINE_VISION_TENSOR);
+    const struct engine_case_request *q = f->request[0];
+    struct engine_case x;
+    struct engine_case_answer got;
+    int a, b, c = -7;
+
+    open_group(f, &x, &p);
+    ASSERT_ALL(f->world, engine_has_room(x.engine, ENGINE_PROMPT, ENGINE_NEW));
+    ASSERT_ALL(f->world, engine_admit(x.engine, &q[0].r, &a) == OK);
+    ASSERT_ALL(f->world, engine_admit(x.engine, &q[2].r, &b) == OK && a != b);
+    ASSERT_ALL(f->world, engine_ended(x.engine, b)); /* one token: it stays open until it leaves */
+    ASSERT_ALL(f->world, !engine_has_room(x.engine, 1, 1));
+    ASSERT_ALL(f->world, engine_admit(x.engine, &q[3].r, &c) == ERR_NOMEM && c == -7);
+    ASSERT_ALL(f->world, leave(x.engine, b, &got) == OK);
+    ASSERT_ALL(f->world, engine_has_room(x.engine, ENGINE_PROMPT, ENGINE_NEW));
+    engine_case_close(&x);
+}
+
+/* One change of a good request each; the message names it. */
+static void a_bad_request_costs_itself(void **state)
+{
+    struct fixture *f = *state;
+    const struct engine_case_params p = params_of(f, true, 3, ENGINE_VISION_TENSOR);
+    const struct engine_case_request *q = f->request[1];
+    struct engine_case_request bad[5];
+    static const char *const says[] = {"image tokens for 2 image(s)",
+                                       "token id 99999 at position 7", "prompt of 91 tokens",
+                                       "10 new tokens", "prompt of 0 tokens"};
+    struct engine_case x;
+    struct engine_case_answer got;
+    int a, seq = -7, n, at = 0;
+
+    for (int i = 0; i < 5; i++) {
+        bad[i] = q[3];
+        bad[i].r.ids = bad[i].ids;
+    }
+    bad[0].r.n_images = 2;
+    bad[0].ids[8 - 1] = 5; /* one image token less */
+    bad[1].ids[7] = 99999;
+    bad[1].r.n_images = 2;
+    bad[2].r.n_ids = ENGINE_PROMPT + 1;
+    bad[3].r.generate.max_new_tokens = ENGINE_NEW + 1;
+    bad[4].r.n_ids = 0;
+    open_group(f, &x, &p);
+    ASSERT_ALL(f->world, engine_admit(x.engine, &q[1].r, &a) == OK);
+    while (!engine_ended(x.engine, a)) {
+        const int i = at++ % 5;
+
+        ASSERT_ALL(f->world, engine_admit(x.engine, &bad[i].r, &seq) == ERR_INPUT && seq == -7);
+        ASSERT_ALL(f->world, strstr(log_last_error(), says[i]) != NULL);
+        ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 1);
+    }
+    ASSERT_ALL(f->world, at >= 5);
+    ASSERT_ALL(f->world,
+               leave(x.engine, a, &got) == OK && engine_case_same(&got.a, &f->alone[1][1].a));
+    engine_case_close(&x);
+}
+
+/* ---- images ---- */
+
+/* Features of n images, image i in slot (3 i + 1) mod 7, against those of the group together. */
+static void check_dealt(struct fixture *f, struct engine_case *x, float *const *pixels, size_t n)
+{
+    const size_t elems = x->engine->sizes.features / ENGINE_IMAGES;
+    const float *features = x->engine->features;
+    float *want = malloc(n * elems * sizeof *want);
+    int slot[ENGINE_IMAGES];
+    bool same = true;
+
+    assert_non_null(want);
+    for (size_t i = 0; i < n; i++) {
+        slot[i] = (int)(3 * i + 1) % ENGINE_IMAGES;
+        ASSERT_ALL(f->world, engine_encode(x->engine, pixels[i], 0, NULL) == OK);
+        memcpy(want + i * elems, features, elems * sizeof *want);
+    }
+    memset(x->engine->features, 0xee, x->engine->sizes.features * sizeof *want);
+    ASSERT_ALL(f->world,
+               engine_encode_many(x->engine, (const float *const *)pixels, slot, n) == OK);
+    for (size_t i = 0; i < n; i++)
+        same = same && memcmp(want + i * elems, features + (size_t)slot[i] * elems,
+                              elems * sizeof *want) == 0;
+    ASSERT_ALL(f->world, same);
+    free(want);
+}
+
+static void images_have_the_same_bits_dealt_out(void **state)
+{
+    struct fixture *f = *state;
+    float *pixels[ENGINE_IMAGES];
+
+    for (int k = 0; k < 2; k++) {
+        const struct engine_case_params p = params_of(f, k, 1, ENGINE_VISION_DATA);
+        struct engine_case x;
+
+        ASSERT_ALL(f->world, engine_case_open(&x, f->world, &p) == OK);
+        for (int i = 0; i < ENGINE_IMAGES; i++)
+            pixels[i] = engine_case_pixels(&x.cfg, i);
+        for (size_t n = 1; n <= ENGINE_IMAGES; n++) {
+            ASSERT_ALL(f->world,
+                       engine_vision_for(x.engine, n) ==
+                           (comm_size(f->world) > 1 ? ENGINE_VISION_DATA : ENGINE_VISION_TENSOR));
+            check_dealt(f, &x, pixels, n);
+        }
+        for (int i = 0; i < ENGINE_IMAGES; i++)
+            free(pixels[i]);
+        engine_case_close(&x);
+    }
+}
+
+/* Which way AUTO goes; and pixels that only one rank sees spoil a call, not the group. */
+static void a_spoilt_image_fails_everywhere(void **state)
+{
+    struct fixture *f = *state;
+    const int n = comm_size(f->world);
+    const struct engine_case_params p = params_of(f, false, 1, ENGINE_VISION_AUTO);
+    struct engine_case x;
+    float *pixels[ENGINE_IMAGES], kept;
+    int slot[ENGINE_IMAGES];
+
+    ASSERT_ALL(f->world, engine_case_open(&x, f->world, &p) == OK);
+    for (int i = 0; i < ENGINE_IMAGES; i++) {
+        slot[i] = i;
+        pixels[i] = engine_case_pixels(&x.cfg, i);
+    }
+    for (size_t k = 1; k <= ENGINE_IMAGES; k++)
+        ASSERT_ALL(f->world,
+                   engine_vision_for(x.engine, k) ==
+                       (n > 1 && (int)k >= n ? ENGINE_VISION_DATA : ENGINE_VISION_TENSOR));
+    kept = pixels[n - 1][77];
+    pixels[n - 1][77] = NAN;
+    ASSERT_ALL(f->world, engine_encode_many(x.engine, (const float *const *)pixels, slot,
+                                            ENGINE_IMAGES) == ERR_RANGE);
+    pixels[n - 1][77] = kept;
+    check_dealt(f, &x, pixels, ENGINE_IMAGES);
+    for (int i = 0; i < ENGINE_IMAGES; i++)
+        free(pixels[i]);
+    engine_case_close(&x);
+}
+
+/* ---- bytes ---- */
+
+static void bytes_are_as_planned(void **state)
+{
+    static const enum engine_vision vision[] = {ENGINE_VISION_TENSOR, ENGINE_VISION_AUTO};
+    struct fixture *f = *state;
+
+    for (size_t k = 0; k < 2; k++)
+        for (int max_seqs = 0; max_seqs <= 40; max_seqs += 20) {
+            const struct engine_case_params p = params_of(f, false, max_seqs, vision[k]);
+            struct engine_memory is, planned;
+            struct engine_model m;
+            struct engine_case x;
+            size_t padding;
+
+            ASSERT_ALL(f->world, engine_case_open(&x, f->world, &p) == OK);
+            is = engine_memory_of(x.engine);
+            m = engine_model_of(x.weights, &x.cfg);
+            padding = 2 * 64 * weights_n_tensors(x.weights);
+            ASSERT_ALL(f->world, engine_plan_bytes(&planned, &m, &x.engine->params,
+                                                   comm_size(f->world), comm_rank(f->world)) == OK);
+            ASSERT_ALL(f->world, planned.kv == is.kv && planned.step == is.step &&
+                                     planned.features == is.features &&
+                                     planned.exchange == is.exchange);
+            ASSERT_ALL(f->world,
+                       planned.weights <= is.weights && is.weights <= planned.weights + padding);
+            ASSERT_ALL(f->world, is.total - planned.total == is.weights - planned.weights);
+            engine_case_close(&x);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_are_those_of_one_rank_alone),
+        cmocka_unit_test(any_order_will_do),
+        cmocka_unit_test(who_leaves_early_has_the_beginning),
+        cmocka_unit_test(a_full_replica_says_so),
+        cmocka_unit_test(a_bad_request_costs_itself),
+        cmocka_unit_test(images_have_the_same_bits_dealt_out),
+        cmocka_unit_test(a_spoilt_image_fails_everywhere),
+        cmocka_unit_test(bytes_are_as_planned),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
