@@ -48,24 +48,33 @@ int coord_layout_make(struct coord_layout *out, const struct coord_layout_params
 
 struct coord_params { /* the same on all ranks, but for what says "rank 0" */
     struct coord_layout layout;
-    int batch;       /* sequences that share decode steps in a replica */
+    int batch;             /* sequences that share decode steps in a replica */
+    int max_images;        /* of a record; as many feature slots an engine has at least */
+    int n_slots;           /* the engine's max_images */
+    int max_prompt_tokens; /* the engine's; longer prompts fail */
     int max_new_tokens;
     struct sampler_params sampler;
     int n_beams;
     double length_penalty;
+    bool ignore_eos;
     unsigned tokenizer_flags; /* enum tokenizer_flags */
     struct image_params image;
-    size_t queue_bytes;      /* bound of each queue: samples ahead, pictures ahead, results not yet written */
-    double sync_s;           /* results are fsynced at least so often */
-    double max_error_rate;   /* of at least 100 records; >= 1: off. Beyond it the run stops: exit 65 */
-    double deadline_s;       /* from the start of the process; <= 0: none */
+    size_t queue_bytes; /* bound of each queue: samples ahead, pictures ahead, results not yet written */
     double comm_timeout_s;
+    /* Test aid, as in journal_params: called at named moments of a record's life. It may be called
+     * from any thread. NULL: none. */
+    void (*moment)(void *context, const char *name);
+    void *moment_context;
     /* rank 0: */
+    double sync_s;         /* results are fsynced at least so often */
+    double max_error_rate; /* of at least 100 records; >= 1: off. Beyond it the run stops: exit 65 */
+    int64_t deadline_us;   /* clock_us() at which all is to be written; 0: none */
+    double drain_s;        /* longest wait, after a signal, for what is open */
     struct dataset_params dataset;
-    struct journal_params journal;
-    struct pack_params pack;
+    struct pack_params pack;  /* n_records and stats_json are filled in */
     const char *metrics_path; /* Prometheus text file, or NULL */
-    double progress_s;        /* a line so often when stderr is a file; a bar on a terminal */
+    double progress_s;        /* a line so often */
+    bool progress_bar;        /* a bar on stderr, a terminal, instead */
 };
 
 enum coord_end {
@@ -79,11 +88,20 @@ struct coord_summary {
     double wall_s, images_per_s, input_wait_share; /* of compute time, the mean over replicas */
 };
 
-/* Collective over all ranks of `world`. group: this rank's replica. engine: created over group, with
- * max_seqs >= batch. helper: started before MPI, at least on the leaders. stop: set by a signal
- * handler: 0 go on, 1 drain, 2 leave now. Rank 0's summary is complete; others' holds `end`. */
-int coord_run(const struct coord_params *p, struct comm *world, struct comm *group, struct engine *engine,
-              const struct tokenizer *tokenizer, struct image_helper *helper, const volatile int *stop,
+/* Collective over all ranks of `world`, which has several threads (comm_params.threads). group:
+ * this rank's replica; NULL and no engine on idle ranks. helper: started before MPI, at least on
+ * the leaders; tokenizer: at least there. journal: on rank 0, open; it is synced, not closed. stop:
+ * set by a signal handler: 0 go on, 1 drain, 2 leave now. Rank 0's summary is complete; others'
+ * holds `end`. */
+struct coord_parts {
+    struct comm *world, *group;
+    struct engine *engine;
+    const struct tokenizer *tokenizer;
+    struct image_helper *helper;
+    struct journal *journal;
+    const volatile int *stop;
+};
+int coord_run(const struct coord_params *p, const struct coord_parts *parts,
               struct coord_summary *summary);
 
 /* The coordinator against n replicas that answer after service_us instead of computing, in one

@@ -134,6 +134,16 @@ bool options_read_config(struct options *o, const char *path)
 
 /* ---- between options ---- */
 
+static void check_choice_of_tokens(struct options *o)
+{
+    if (o->beams > 1 && o->temperature > 0)
+        option_error(o, "--beams and --temperature exclude each other");
+    if (o->temperature == 0 && o->top_k > 0)
+        option_error(o, "--top-k needs --temperature above 0");
+    if (o->temperature == 0 && o->top_p < 1)
+        option_error(o, "--top-p needs --temperature above 0");
+}
+
 static void check_run(struct options *o)
 {
     if (!o->model)
@@ -154,12 +164,24 @@ static void check_run(struct options *o)
     if (!o->list && o->images_dir)
         option_error(o,
                      "--images is the folder for --list; name images one by one, or give --list");
-    if (o->beams > 1 && o->temperature > 0)
-        option_error(o, "--beams and --temperature exclude each other");
-    if (o->temperature == 0 && o->top_k > 0)
-        option_error(o, "--top-k needs --temperature above 0");
-    if (o->temperature == 0 && o->top_p < 1)
-        option_error(o, "--top-p needs --temperature above 0");
+    check_choice_of_tokens(o);
+}
+
+static void check_batch(struct options *o)
+{
+    if (!o->model)
+        option_error(o, "batch needs --model");
+    if (!o->input)
+        option_error(o, "batch needs --input");
+    if (!o->output_path)
+        option_error(o, "batch needs --output-path");
+    check_choice_of_tokens(o);
+}
+
+static void check_export(struct options *o)
+{
+    if (!o->output_path)
+        option_error(o, "export needs the output directory of a batch");
 }
 
 static void check_dump(struct options *o)
@@ -207,6 +229,8 @@ void options_check(struct options *o)
     } checks[] = {
         {COMMAND_RUN, check_run},
         {COMMAND_DUMP, check_dump},
+        {COMMAND_BATCH, check_batch},
+        {COMMAND_EXPORT, check_export},
         {COMMAND_BENCH, check_bench},
         {COMMAND_PLAN, check_plan},
         {COMMAND_CONVERT, check_convert},

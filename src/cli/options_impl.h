@@ -23,7 +23,7 @@ struct option_row {
     size_t offset;       /* in struct options */
     const char *initial; /* default, parsed like a user's value; NULL: unset */
     double min, max;
-    const char *choices;
+    const char *choices; /* of a TEXT: what the key without =VALUE means */
     const char *value; /* name of the value in the help */
     unsigned commands;
     const char *help;

@@ -250,6 +250,8 @@ static bool parse_long(struct options *o, struct cursor *c)
         return false;
     if (!value && row->type == OPTION_FLAG)
         value = "true";
+    if (!value && row->type == OPTION_TEXT)
+        value = row->choices;
     if (!value)
         value = next_value(o, c, shown);
     return value && option_set(o, row, value, ORIGIN_COMMAND_LINE, shown);

@@ -1,0 +1,322 @@
+/* Plan of a batch; see batch_plan.h.
+ *
+ * Rank 0 opens model and input, so that what is wrong with them is told once; the numbers it finds
+ * are broadcast, and every rank derives the same layout from them. Bytes of a rank are those of its
+ * weights by the formulas of info_plan.h and of everything that grows with the batch; padding and
+ * libraries are covered by leaving a tenth of the memory free. */
+#include "batch_plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "byte_size.h"
+#include "config_text.h"
+#include "decoder.h"
+#include "info_plan.h"
+#include "status.h"
+
+enum { LOOK_AT = 64, MAX_SLOTS = 64, HOST_BYTES = 256 };
+
+/* What rank 0 tells the others. */
+struct found {
+    int32_t tp, replicas, max_images, n_slots, max_prompt_tokens, batch;
+    uint64_t rank_bytes, queue_bytes;
+};
+
+struct dataset_params batch_dataset_params(const struct options *o)
+{
+    return (struct dataset_params){
+        .source = o->input,
+        .format = (enum dataset_format)o->input_format,
+        .images_dir = o->images_dir,
+        .prompt = (const char *const *)o->prompts.item,
+        .n_prompts = o->prompts.n,
+        .n_frames = o->frames,
+        .sampling = (enum dataset_sampling)o->sampling,
+        .sampling_step = o->sampling_step,
+        .shortage = (enum dataset_short)o->shortage,
+        .limit = o->limit < 0 ? -1 : (int64_t)o->limit,
+    };
+}
+
+/* ---- the input's first records ---- */
+
+static int pictures_of(const struct sample *s)
+{
+    const bool is_video = s->n_images == 1 && s->image[0].kind == DATASET_IMAGE_VIDEO;
+
+    return is_video ? s->n_frames : s->n_images < MAX_SLOTS ? (int)s->n_images : MAX_SLOTS;
+}
+
+static int look_at(struct dataset *d, int *max_images)
+{
+    for (int i = 0; i < LOOK_AT; i++) {
+        struct sample *s;
+
+        TRY(dataset_next(d, &s));
+        if (!s)
+            break;
+        if (pictures_of(s) > *max_images)
+            *max_images = pictures_of(s);
+        sample_free(s);
+    }
+    return OK;
+}
+
+/* What can be read once only is not looked at. */
+static int look_at_input(struct batch_plan *p, const struct options *o)
+{
+    const struct dataset_params params = batch_dataset_params(o);
+    struct dataset *d;
+    int rc;
+
+    p->max_images = o->max_images > 0 ? o->max_images : 1;
+    TRY(dataset_open(&d, &params));
+    p->identity = strdup(dataset_identity(d));
+    rc = p->identity ? OK : FAIL(ERR_NOMEM, "identity of the input");
+    if (rc == OK && o->max_images == 0 && strcmp(o->input, "-") != 0)
+        rc = look_at(d, &p->max_images);
+    dataset_close(d);
+    return rc;
+}
+
+/* ---- bytes ---- */
+
+struct sizes {
+    struct model_config cfg;
+    struct info_model model;
+    const struct batch_plan *plan;
+    const struct options *options;
+};
+
+static size_t cache_bytes(const struct sizes *s, const struct tp_plan *tp)
+{
+    const size_t heads = tp->kv_heads.end - tp->kv_heads.begin;
+    const size_t n_tokens =
+        (size_t)s->plan->max_prompt_tokens + (size_t)s->options->max_new_tokens + 128;
+    const size_t n_seqs =
+        (size_t)(s->plan->batch > s->options->beams ? s->plan->batch : s->options->beams);
+
+    return 2 * sizeof(float) * (size_t)s->cfg.text.n_layers * heads * (size_t)s->cfg.text.d_head *
+           n_tokens * n_seqs;
+}
+
+/* Features in the engine, pictures and pixels before it. */
+static size_t picture_bytes(const struct sizes *s)
+{
+    const size_t px = (size_t)s->cfg.vision.image_px;
+
+    return (size_t)s->plan->n_slots *
+           (sizeof(float) * (size_t)s->cfg.vision.n_patches * (size_t)s->cfg.text.d_model +
+            px * px * 3 * (1 + sizeof(float)));
+}
+
+/* The vision encoder once more, where each picture is one rank's. */
+static size_t whole_vision_bytes(const struct sizes *s, int tp)
+{
+    const struct vision_config *v = &s->cfg.vision;
+    const size_t d = (size_t)v->d_model;
+
+    if (tp == 1 || s->options->vision == ENGINE_VISION_TENSOR)
+        return 0;
+    return s->model.elem_bytes * (size_t)v->n_layers * (4 * d * d + 2 * d * (size_t)v->d_ff);
+}
+
+static size_t bytes_of(const void *context, int tp)
+{
+    const struct sizes *s = context;
+    size_t most = 0;
+
+    for (int rank = 0; rank < tp && tp <= s->cfg.text.n_heads; rank++) {
+        struct tp_plan p;
+        size_t n;
+
+        if (tp_plan_make(&p, &s->cfg, tp, rank) != OK)
+            return SIZE_MAX;
+        n = info_rank_weight_bytes(&s->model, &p) + cache_bytes(s, &p) + picture_bytes(s) +
+            decoder_step_bytes(&s->cfg, &p, (size_t)s->plan->max_prompt_tokens) +
+            whole_vision_bytes(s, tp);
+        most = n > most ? n : most;
+    }
+    return most > 0 ? most : SIZE_MAX;
+}
+
+/* ---- memory ---- */
+
+static size_t free_memory(void)
+{
+    FILE *f = fopen("/proc/meminfo", "r");
+    char line[128];
+    size_t kib = 0;
+
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "MemAvailable: %zu kB", &kib) != 1)
+        ;
+    if (f)
+        fclose(f);
+    return kib * 1024;
+}
+
+/* This rank's share of what its host has free; the least of all ranks, less a tenth. */
+static int share_of_memory(struct comm *world, size_t *out)
+{
+    char host[HOST_BYTES] = "";
+    const int n = comm_size(world);
+    struct digest mine, *all = calloc((size_t)n, sizeof *all);
+    int64_t less;
+    int rc, n_here = 0;
+
+    gethostname(host, sizeof host - 1);
+    mine = digest_of(host, strlen(host));
+    TRY_GOTO(comm_agree(world, all ? OK : FAIL(ERR_NOMEM, "a list of ranks")), free_all);
+    TRY_GOTO(comm_allgather(world, &mine, all, sizeof mine), free_all);
+    for (int r = 0; r < n; r++)
+        n_here += digest_equal(all[r], mine);
+    less = -(int64_t)(free_memory() / (size_t)n_here / 10 * 9);
+    TRY_GOTO(comm_allreduce_max(world, &less, 1, DTYPE_I64), free_all);
+    *out = less < 0 ? (size_t)-less : SIZE_MAX; /* not known: whatever is asked for */
+free_all:
+    free(all);
+    return rc;
+}
+
+/* ---- rank 0 ---- */
+
+static int open_model(struct sizes *s, const struct options *o)
+{
+    size_t dim[TENSOR_MAX_DIMS];
+    struct weights *w;
+    int n_dims;
+
+    TRY(weights_open(&w, &s->cfg, o->model));
+    s->model = (struct info_model){.cfg = &s->cfg,
+                                   .elem_bytes = dtype_bytes(weights_dtype(w)),
+                                   .form = (enum weights_form)o->weights,
+                                   .max_group = 32u << o->int4_group};
+    if (!s->cfg.text.tied && weights_find(w, "language_model.lm_head.weight", &n_dims, dim))
+        s->model.n_head_rows = dim[0];
+    weights_close(w);
+    return OK;
+}
+
+static void set_sizes(struct batch_plan *p, const struct sizes *s)
+{
+    const struct options *o = s->options;
+    const int room = s->cfg.text.max_positions - o->max_new_tokens;
+
+    p->batch = o->beams > 1 ? 1 : o->batch;
+    p->n_slots = p->batch < MAX_SLOTS / p->max_images ? p->batch * p->max_images : MAX_SLOTS;
+    if (p->n_slots < p->max_images)
+        p->n_slots = p->max_images;
+    p->max_prompt_tokens = p->max_images * s->cfg.vision.n_patches + o->max_text_tokens;
+    if (p->max_prompt_tokens > room)
+        p->max_prompt_tokens = room > 1 ? room : 1;
+}
+
+static int make_layout(struct batch_plan *p, const struct sizes *s, struct comm *world)
+{
+    const struct options *o = s->options;
+    const struct coord_layout_params params = {
+        .n_ranks = comm_size(world),
+        .rank = comm_rank(world),
+        .tp = o->tp,
+        .replicas = o->replicas,
+        .allow_idle = o->allow_idle,
+        .memory_bytes = p->memory_bytes,
+        .bytes_of = bytes_of,
+        .context = s,
+    };
+    struct tp_plan tp;
+
+    TRY(coord_layout_make(&p->layout, &params));
+    TRY(tp_plan_make(&tp, &s->cfg, p->layout.tp, 0)); /* names what works */
+    p->rank_bytes = bytes_of(s, p->layout.tp);
+    return OK;
+}
+
+static int find_out(struct batch_plan *p, const struct options *o, struct comm *world)
+{
+    struct sizes s = {.plan = p, .options = o};
+    double bytes;
+
+    TRY(byte_size_parse(o->queue_memory, "--queue-memory", &bytes));
+    p->queue_bytes = (size_t)bytes;
+    if (o->memory) {
+        TRY(byte_size_parse(o->memory, "--memory", &bytes));
+        p->memory_bytes = (size_t)bytes;
+    }
+    TRY(open_model(&s, o));
+    TRY(look_at_input(p, o));
+    set_sizes(p, &s);
+    return make_layout(p, &s, world);
+}
+
+static void say(const struct batch_plan *p, const struct options *o)
+{
+    static const char *const vision[] = {"tensor", "data", "auto"};
+    const char *seen = p->layout.tp == 1 ? "one rank each" : vision[o->vision];
+
+    if (p->layout.tp > 1 && o->vision == ENGINE_VISION_AUTO)
+        seen = p->n_slots >= p->layout.tp ? "data where there are as many pictures as ranks"
+                                          : "tensor";
+    log_root(LOG_INFO, "cli",
+             "plan: replicas=%d tp=%d idle=%d batch=%d mib_per_rank=%.1f prompt_tokens=%d "
+             "pictures=%d; vision: %s; %s",
+             p->layout.replicas, p->layout.tp, p->layout.idle, p->batch,
+             (double)p->rank_bytes / 1048576.0, p->max_prompt_tokens, p->max_images, seen,
+             p->layout.why);
+}
+
+/* ---- all ranks ---- */
+
+static size_t not_asked(const void *context, int tp)
+{
+    (void)context, (void)tp;
+    return SIZE_MAX;
+}
+
+static int take_over(struct batch_plan *p, const struct found *f, struct comm *world)
+{
+    const struct coord_layout_params params = {
+        .n_ranks = comm_size(world),
+        .rank = comm_rank(world),
+        .tp = f->tp,
+        .replicas = f->replicas,
+        .allow_idle = true,
+        .bytes_of = not_asked,
+    };
+
+    p->max_images = f->max_images;
+    p->n_slots = f->n_slots;
+    p->max_prompt_tokens = f->max_prompt_tokens;
+    p->batch = f->batch;
+    p->rank_bytes = (size_t)f->rank_bytes;
+    p->queue_bytes = (size_t)f->queue_bytes;
+    return coord_layout_make(&p->layout, &params);
+}
+
+int batch_plan_make(struct batch_plan *p, const struct options *o, struct comm *world)
+{
+    const bool is_root = comm_rank(world) == 0;
+    struct found f = {0};
+
+    *p = (struct batch_plan){.batch = 1};
+    TRY(share_of_memory(world, &p->memory_bytes));
+    TRY(comm_agree(world, is_root ? find_out(p, o, world) : OK));
+    if (is_root) {
+        say(p, o);
+        f = (struct found){p->layout.tp,         p->layout.replicas, p->max_images, p->n_slots,
+                           p->max_prompt_tokens, p->batch,           p->rank_bytes, p->queue_bytes};
+    }
+    TRY(comm_bcast(world, &f, sizeof f, 0));
+    TRY(comm_agree(world, is_root ? OK : take_over(p, &f, world)));
+    p->max_seqs = o->beams > 1 ? 0 : p->batch;
+    return OK;
+}
+
+void batch_plan_release(struct batch_plan *p)
+{
+    free(p->identity);
+    *p = (struct batch_plan){0};
+}
