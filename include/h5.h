@@ -4,6 +4,7 @@
 #ifndef H5_H
 #define H5_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,33 @@ int h5_write_slab(struct h5 *h, const char *path, const struct h5_slab *s, const
 int h5_read_slab(struct h5 *h, const char *path, const struct h5_slab *s, void *data);
 /* Where the first byte of a contiguous dataset lies in the file; -1 for any other layout. */
 int h5_offset(struct h5 *h, const char *path, int64_t *out);
+
+/* ---- rows of arrays that somebody else wrote ---- */
+
+struct h5_rows; /* an open dataset of numbers or texts; h outlives it */
+/* ERR_INPUT: no array, or neither ordinary numbers nor texts in plain storage. */
+int h5_rows_open(struct h5_rows **out, struct h5 *h, const char *path);
+void h5_rows_close(struct h5_rows *r); /* NULL is fine */
+/* Returns the number of dimensions, 1..8; dim[0] is the number of rows. */
+int h5_rows_shape(const struct h5_rows *r, size_t dim[8]);
+bool h5_rows_are_text(const struct h5_rows *r);
+/* n_rows >= 1 whole rows of numbers, converted to t. */
+int h5_rows_read(struct h5_rows *r, size_t row0, size_t n_rows, enum dtype t, void *data);
+/* The text in a row, as a new string (free). */
+int h5_rows_text(struct h5_rows *r, size_t row, char **out);
+enum h5_kind {
+    H5_KIND_NONE, /* not there, or a link elsewhere */
+    H5_KIND_GROUP,
+    H5_KIND_BYTES, /* arrays of u8 */
+    H5_KIND_INTS,  /* of other whole numbers */
+    H5_KIND_REALS,
+    H5_KIND_TEXTS,
+    H5_KIND_OTHER
+};
+enum h5_kind h5_kind_of(struct h5 *h, const char *path);
+/* Names in a group that are not links elsewhere, in order of name, until `each` fails. */
+int h5_list(struct h5 *h, const char *where, int (*each)(void *context, const char *name),
+            void *context);
 
 /* ---- columns: datasets that grow by rows ----
  * Compressed in chunks; memory is one chunk a column, whatever the number of rows. */

@@ -374,30 +374,68 @@ static int make_identity(struct dataset *d)
     return copy_text(&d->identity, text);
 }
 
+/* The metadata of an imagefolder, or of that file itself. */
+static int open_metadata(const struct dataset *d, struct lines **out)
+{
+    const size_t n = strlen(d->source);
+    char path[DATASET_PATH_BYTES];
+    struct stat st;
+
+    if (n > 4 && strcmp(d->source + n - 4, ".csv") == 0)
+        return FAIL(ERR_UNSUPPORTED, "%s: metadata is read from metadata.jsonl only", d->source);
+    if (stat(d->source, &st) != 0 || !S_ISDIR(st.st_mode))
+        return lines_open(out, d->source, d->params.max_record_bytes);
+    if (snprintf(path, sizeof path, "%s/metadata.csv", d->source) >= (int)sizeof path)
+        return FAIL(ERR_USAGE, "%s: the path is too long", d->source);
+    if (stat(path, &st) == 0)
+        return FAIL(ERR_UNSUPPORTED, "%s: metadata is read from metadata.jsonl only", path);
+    snprintf(path, sizeof path, "%s/metadata.jsonl", d->source);
+    return lines_open(out, path, d->params.max_record_bytes);
+}
+
 /* Readers of lines; `lines` is open already when the format was found out from it. */
 static int open_lines(struct dataset *d, enum dataset_format format, struct lines *lines)
 {
     const struct reader_params *p = &d->params;
 
-    if (!lines)
+    if (!lines && format == DATASET_FOLDER)
+        TRY(open_metadata(d, &lines));
+    else if (!lines)
         TRY(lines_open(&lines, d->source, p->max_record_bytes));
     d->may_join = !lines_is_stdin(lines);
-    if (format == DATASET_LIST)
+    switch (format) {
+    case DATASET_LIST:
         return reader_open_list(&d->reader, p, lines);
-    return reader_open_manifest(&d->reader, p, lines);
+    case DATASET_OPENAI:
+        return reader_open_openai(&d->reader, p, lines);
+    case DATASET_FOLDER:
+        return reader_open_folder(&d->reader, p, lines);
+    default:
+        return reader_open_manifest(&d->reader, p, lines);
+    }
 }
 
 static int open_reader(struct dataset *d, enum dataset_format format, struct lines *lines)
 {
     switch (format) {
     case DATASET_MANIFEST:
+    case DATASET_OPENAI:
+    case DATASET_FOLDER:
     case DATASET_LIST:
         return open_lines(d, format, lines);
     case DATASET_FILES:
         return reader_open_files(&d->reader, &d->params);
-    default:
-        return FAIL(ERR_UNSUPPORTED, "%s: this format is not read", d->source);
+    case DATASET_COCO:
+        d->may_join = true;
+        return reader_open_coco(&d->reader, &d->params);
+    case DATASET_TAR:
+        return reader_open_tar(&d->reader, &d->params);
+    case DATASET_H5:
+        return reader_open_h5(&d->reader, &d->params);
+    case DATASET_AUTO:
+        break; /* detect_format has said what it is */
     }
+    return FAIL(ERR_INTERNAL, "%s: no format", d->source);
 }
 
 int dataset_open(struct dataset **out, const struct dataset_params *p)

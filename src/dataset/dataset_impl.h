@@ -117,14 +117,15 @@ const char *path_base(const char *path);
 /* By the end of the name, in any case of letters. */
 bool path_is_picture(const char *name);
 bool path_is_video(const char *name);
-/* Names, sorted as bytes once all are there. */
+/* Names; `name` is there once all have been added. */
 struct name_list {
     char *text; /* names, each with its NUL, in the order of arrival */
     size_t n, n_text, room;
-    const char **name; /* [n], after name_list_sort */
+    const char **name; /* [n], after name_list_index or name_list_sort */
 };
 int name_list_add(struct name_list *l, const char *name);
-int name_list_sort(struct name_list *l);
+int name_list_index(struct name_list *l); /* in the order of arrival */
+int name_list_sort(struct name_list *l);  /* as bytes */
 void name_list_release(struct name_list *l);
 
 #endif

@@ -18,5 +18,7 @@ int json_record_id(struct draft *d, const struct json *object, const char *key, 
 
 /* What one JSON object says, by format; `object` is one. */
 int manifest_fill(const struct reader_params *p, struct draft *d, const struct json *object);
+int openai_fill(const struct reader_params *p, struct draft *d, const struct json *object);
+int folder_fill(const struct reader_params *p, struct draft *d, const struct json *object);
 
 #endif

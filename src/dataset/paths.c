@@ -99,7 +99,7 @@ static int by_bytes(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-int name_list_sort(struct name_list *l)
+int name_list_index(struct name_list *l)
 {
     const char *text = l->text;
 
@@ -111,6 +111,12 @@ int name_list_sort(struct name_list *l)
         l->name[i] = text;
         text += strlen(text) + 1;
     }
+    return OK;
+}
+
+int name_list_sort(struct name_list *l)
+{
+    TRY(name_list_index(l));
     qsort(l->name, l->n, sizeof *l->name, by_bytes);
     return OK;
 }

@@ -60,13 +60,14 @@ static void jsonl_close(struct reader *r)
     free(r);
 }
 
-static const struct reader_ops manifest_ops = {
-    .format = "manifest",
-    .unit = "line",
-    .next = jsonl_next,
-    .file_name = jsonl_file_name,
-    .close = jsonl_close,
-};
+#define JSONL_OPS(name)                                                                   \
+    {                                                                                     \
+        .format = name, .unit = "line", .next = jsonl_next, .file_name = jsonl_file_name, \
+        .close = jsonl_close,                                                             \
+    }
+static const struct reader_ops manifest_ops = JSONL_OPS("manifest");
+static const struct reader_ops openai_ops = JSONL_OPS("openai");
+static const struct reader_ops folder_ops = JSONL_OPS("folder");
 
 static int open_jsonl(struct reader **out, const struct reader_params *p, struct lines *lines,
                       const struct jsonl *kind)
@@ -87,6 +88,20 @@ static int open_jsonl(struct reader **out, const struct reader_params *p, struct
 int reader_open_manifest(struct reader **out, const struct reader_params *p, struct lines *lines)
 {
     const struct jsonl kind = {.base.ops = &manifest_ops, .fill = manifest_fill};
+
+    return open_jsonl(out, p, lines, &kind);
+}
+
+int reader_open_openai(struct reader **out, const struct reader_params *p, struct lines *lines)
+{
+    const struct jsonl kind = {.base.ops = &openai_ops, .fill = openai_fill};
+
+    return open_jsonl(out, p, lines, &kind);
+}
+
+int reader_open_folder(struct reader **out, const struct reader_params *p, struct lines *lines)
+{
+    const struct jsonl kind = {.base.ops = &folder_ops, .fill = folder_fill};
 
     return open_jsonl(out, p, lines, &kind);
 }

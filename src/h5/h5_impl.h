@@ -48,6 +48,11 @@ int h5_check_path(struct h5 *h, const char *path);
 int h5_open_dataset(struct h5 *h, const char *path, hid_t *out);
 /* OK for ordinary numbers in plain storage; see h5_read.c. */
 int h5_check_plain(struct h5 *h, const char *path, hid_t set);
+/* OK for data inside this file, in chunks of bounded size, without unusual filters. */
+int h5_check_layout(struct h5 *h, const char *path, hid_t list);
+/* Reads rows and forgets them, for the probe; says nothing of errors. */
+int h5_rows_touch(struct h5_rows *r, size_t row0, size_t n_rows);
+size_t h5_rows_elems(const struct h5_rows *r); /* of one row */
 /* Makes the groups above "/a/b/c". */
 int h5_make_parent(struct h5 *h, const char *path);
 /* A file on disk is read once by a child process first; ERR_INPUT when that dies. */

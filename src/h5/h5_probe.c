@@ -91,6 +91,29 @@ static bool is_large_and_plain(struct h5 *h, const char *path, size_t n_elems)
     return plain;
 }
 
+/* In blocks of rows, in the way of h5_rows.c: the whole of it or, above what h5_read takes, both ends:
+ * nobody waits for a terabyte to be inflated twice. */
+static void probe_rows(struct h5 *h, const char *path)
+{
+    size_t dim[H5_MAX_DIMS], n_block, n_elems, row = 0;
+    struct h5_rows *r;
+
+    if (h5_rows_open(&r, h, path) != OK)
+        return;
+    n_elems = h5_rows_elems(r);
+    h5_rows_shape(r, dim);
+    n_block = n_elems < LARGE_ELEMS ? LARGE_ELEMS / (n_elems ? n_elems : 1) : 1;
+    while (n_elems > 0 && n_elems <= H5_MAX_ELEMS && row < dim[0]) {
+        size_t left = dim[0] - row;
+        if (h5_rows_touch(r, row, left < n_block ? left : n_block) != OK)
+            break;
+        row += n_block;
+        if (row == n_block && row < dim[0] && dim[0] > H5_MAX_ELEMS / n_elems)
+            row = dim[0] - 1;
+    }
+    h5_rows_close(r);
+}
+
 static void probe_dataset(struct h5 *h, const char *path)
 {
     size_t dim[H5_MAX_DIMS], n_elems = 1;
@@ -99,14 +122,20 @@ static void probe_dataset(struct h5 *h, const char *path)
 
     if (h5_shape(h, path, &n_dims, dim) != OK)
         return;
+    if (h5_kind_of(h, path) == H5_KIND_TEXTS) {
+        probe_rows(h, path);
+        return;
+    }
     for (int i = 0; i < n_dims; i++)
         n_elems = dim[i] && n_elems > SIZE_MAX / dim[i] ? SIZE_MAX : n_elems * dim[i];
     if (is_large_and_plain(h, path, n_elems)) {
         probe_corners(h, path, n_dims, dim);
         return;
     }
-    if (n_elems > H5_MAX_ELEMS)
-        return; /* h5_read refuses it as well */
+    if (n_elems > LARGE_ELEMS) {
+        probe_rows(h, path);
+        return;
+    }
     data = calloc(n_elems ? n_elems : 1, sizeof(int64_t));
     if (data)
         h5_read(h, path, DTYPE_I64, data, n_elems);

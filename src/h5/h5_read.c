@@ -165,7 +165,7 @@ static int check_filters(struct h5 *h, const char *path, hid_t list)
     return OK;
 }
 
-static int check_layout(struct h5 *h, const char *path, hid_t list)
+int h5_check_layout(struct h5 *h, const char *path, hid_t list)
 {
     H5D_layout_t layout = H5Pget_layout(list);
     hsize_t chunk[H5S_MAX_RANK];
@@ -199,7 +199,7 @@ int h5_check_plain(struct h5 *h, const char *path, hid_t set)
     list = H5Dget_create_plist(set);
     if (list < 0)
         return h5_fail(h, ERR_INPUT, path);
-    rc = check_layout(h, path, list);
+    rc = h5_check_layout(h, path, list);
     H5Pclose(list);
     return rc;
 }
