@@ -475,7 +475,27 @@ static void test_names_of_exports(void **state)
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, results_case_make, results_case_drop)
 
-int main(void)
+/* For tests that read the files with other programs: everything about the mixed records, in DIR/out. */
+static void write_sample(void **state)
+{
+    const struct results_case *c = *state;
+
+    write_mixed(c);
+    pack(c, ALL, 5);
+}
+
+static int sample_in(const char *dir)
+{
+    struct results_case c;
+    void *state = &c;
+    const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(write_sample, state)};
+
+    snprintf(c.root, sizeof c.root, "%s", dir);
+    snprintf(c.dir, sizeof c.dir, "%s/out", c.root);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         CASE(test_results_and_errors),
@@ -493,5 +513,7 @@ int main(void)
         cmocka_unit_test(test_names_of_exports),
     };
 
+    if (argc == 2)
+        return sample_in(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
