@@ -7,7 +7,8 @@
  *   json                  an object: fields, prompt, suffix, image_id, question_id
  *   other short text      a field of that name: {txt}, {cls}, {prompt}
  * "txt" is the prompt where nothing else is, else the expected answer. The key is the id, behind the
- * shard's name where there are several. An archive that ends early or is damaged ends the input. */
+ * shard's name where there are several. An archive that ends early or is damaged ends the input; the
+ * sample in which that happens is not given out, as nobody knows what else belongs to it. */
 #include <archive.h>
 #include <archive_entry.h>
 #include <ctype.h>
@@ -31,7 +32,7 @@ struct tar {
     struct archive_entry *entry; /* read, not yet used; NULL: none */
     int64_t n_in_shard;
     char *last_member; /* for messages; owned */
-    int failed;        /* of the archive, told after the sample that was complete before */
+    int failed;        /* of the archive: there is no way on */
 };
 
 static struct tar *of(struct reader *r)
@@ -318,14 +319,8 @@ static int collect(struct tar *t, struct tar_sample *s)
     bool end = false, other = false;
 
     while (!other) {
-        if (!t->entry) {
-            int rc = next_member(t, &end);
-            if (rc != OK && s->key) { /* what has been read is complete, as far as anybody knows */
-                t->failed = rc;
-                return OK;
-            }
-            TRY(rc);
-        }
+        if (!t->entry)
+            TRY(t->failed = next_member(t, &end));
         if (end) {
             close_shard(t);
             t->at++;

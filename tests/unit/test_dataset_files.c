@@ -58,9 +58,9 @@ static void check_last_error(const char *part)
 
 static void test_directory(void **state)
 {
-    static const char *const name[] = {"b.JPG",       "a10.png",  "a9.png",     "notes.txt",
-                                       ".hidden.png", "sub/z.gif", "sub/deep/y.tiff", "clip.mp4",
-                                       "c"};
+    static const char *const name[] = {"b.JPG",           "a10.png",     "a9.png",
+                                       "notes.txt",       ".hidden.png", "sub/z.gif",
+                                       "sub/deep/y.tiff", "clip.mp4",    "c"};
     static const char *const prompt[] = {"{path}|{name}|{stem}", NULL};
     const char *folder = *state;
     struct dataset_params p;
@@ -198,8 +198,8 @@ static void test_imagefolder(void **state)
 
 /* ---- OpenAI ---- */
 
-#define REQUEST(id, messages)                                                                      \
-    "{\"custom_id\": \"" id "\", \"method\": \"POST\", \"url\": \"/v1/chat/completions\","         \
+#define REQUEST(id, messages)                                                              \
+    "{\"custom_id\": \"" id "\", \"method\": \"POST\", \"url\": \"/v1/chat/completions\"," \
     " \"body\": {\"model\": \"m\", \"messages\": " messages "}}\n"
 #define USER(content) "[{\"role\": \"user\", \"content\": " content "}]"
 #define TEXT(text) "{\"type\": \"text\", \"text\": \"" text "\"}"
@@ -212,17 +212,19 @@ static void test_openai(void **state)
     char path[256];
 
     put(folder, "batch.jsonl",
-        REQUEST("a", USER("[" TEXT("caption en") ", " IMAGE("1.png") "]"))
-        REQUEST("b", USER("[" IMAGE("file:///x/2%2B.png") ", " TEXT("one") ", "
-                          IMAGE("data:image/png;base64,YWJj") ", " TEXT("two") "]"))
-        REQUEST("c", USER("\"no picture\""))
-        REQUEST("d", "[{\"role\": \"system\", \"content\": \"x\"}, "
+        REQUEST("a", USER("[" TEXT("caption en") ", " IMAGE("1.png") "]")) REQUEST(
+            "b", USER("[" IMAGE("file:///x/2%2B.png") ", " TEXT("one") ", " IMAGE(
+                     "data:image/png;base64,YWJj") ", " TEXT("two") "]"))
+            REQUEST("c", USER("\"no picture\"")) REQUEST(
+                "d", "[{\"role\": \"system\", \"content\": \"x\"}, "
                      "{\"role\": \"user\", \"content\": []}]")
-        REQUEST("e", USER("[" IMAGE("https://example.org/1.png") "]"))
-        REQUEST("f", USER("[{\"type\": \"input_audio\"}]"))
-        "{\"custom_id\": \"g\"}\n"
-        "{\"body\": {}}\n"
-        REQUEST("h", USER("[{\"type\": \"image_url\", \"image_url\": \"9.png\"}]")),
+                REQUEST("e", USER("[" IMAGE("https://example.org/1.png") "]")) REQUEST(
+                    "f",
+                    USER("[{\"type\": \"input_audio\"}]")) "{\"custom_id\": \"g\"}\n"
+                                                           "{\"body\": {}}\n" REQUEST(
+                                                               "h",
+                                                               USER("[{\"type\": \"image_url\", "
+                                                                    "\"image_url\": \"9.png\"}]")),
         path);
     p = dataset_case(path, NULL);
     dataset_check(&p, folder,
@@ -239,17 +241,26 @@ static void test_base64(void **state)
     static const struct {
         const char *text, *expected;
     } c[] = {
-        {"YQ==", "data: of 1 bytes:a"}, {"YQ", "data: of 1 bytes:a"},
-        {"YWI=", "data: of 2 bytes:ab"}, {"YW\\nJj", "data: of 3 bytes:abc"},
-        {"Pz8_Pj4-", "data: of 6 bytes:?\?\?>>>"}, {"Pz8/Pj4+", "data: of 6 bytes:?\?\?>>>"},
-        {"YR==", NULL}, {"Y", NULL}, {"YQ=", NULL}, {"YQ==YQ==", NULL}, {"Y*==", NULL}, {"", NULL},
+        {"YQ==", "data: of 1 bytes:a"},
+        {"YQ", "data: of 1 bytes:a"},
+        {"YWI=", "data: of 2 bytes:ab"},
+        {"YW\\nJj", "data: of 3 bytes:abc"},
+        {"Pz8_Pj4-", "data: of 6 bytes:?\?\?>>>"},
+        {"Pz8/Pj4+", "data: of 6 bytes:?\?\?>>>"},
+        {"YR==", NULL},
+        {"Y", NULL},
+        {"YQ=", NULL},
+        {"YQ==YQ==", NULL},
+        {"Y*==", NULL},
+        {"", NULL},
         {"YWJj=", NULL},
     };
 
     for (size_t i = 0; i < sizeof c / sizeof c[0]; i++) {
         char line[200], expected[200], path[256];
         struct dataset_params p;
-        snprintf(line, sizeof line, "{\"image\": \"data:;base64,%s\", \"prefix\": \"p\"}", c[i].text);
+        snprintf(line, sizeof line, "{\"image\": \"data:;base64,%s\", \"prefix\": \"p\"}",
+                 c[i].text);
         put(*state, "m.jsonl", line, path);
         p = dataset_case(path, NULL);
         snprintf(expected, sizeof expected, c[i].expected ? "0 0 p [%s]\n" : "0 line-1 !\n",
@@ -288,10 +299,11 @@ static void test_coco_images(void **state)
 
 static void test_coco_questions(void **state)
 {
-    static const char text[] = "{\"data_subtype\": \"val2014\", \"questions\": ["
-                               "{\"image_id\": 42, \"question\": \"What?\", \"question_id\": 42000},"
-                               "{\"image_id\": 42, \"question\": \"Where?\", \"question_id\": 42001},"
-                               "{\"image_id\": 7, \"question\": \"Who?\", \"question_id\": 7000}]}";
+    static const char text[] =
+        "{\"data_subtype\": \"val2014\", \"questions\": ["
+        "{\"image_id\": 42, \"question\": \"What?\", \"question_id\": 42000},"
+        "{\"image_id\": 42, \"question\": \"Where?\", \"question_id\": 42001},"
+        "{\"image_id\": 7, \"question\": \"Who?\", \"question_id\": 7000}]}";
     static const char listed[] = "{\"images\": [{\"id\": 42, \"file_name\": \"a.png\"}],"
                                  " \"questions\": ["
                                  "{\"image_id\": 42, \"question\": \"What?\", \"question_id\": 1},"
