@@ -10,6 +10,7 @@
 #include "answers.h"
 #include "clock.h"
 #include "jobs.h"
+#include "preflight.h"
 #include "session.h"
 #include "sizes.h"
 #include "status.h"
@@ -198,6 +199,8 @@ static int run_jobs(struct runner *r, struct comm *c, struct image_helper *helpe
 {
     TRY(jobs_create(&r->jobs, r->options, c));
     r->form = form_of(r);
+    if (r->options->preflight)
+        TRY(preflight_run(r->options, c, c, stderr));
     TRY(session_open(&r->session, r->options, c, helper));
     TRY(runner_start(r));
     for (size_t i = 0; i < r->jobs.n_jobs; i++)

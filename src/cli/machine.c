@@ -51,6 +51,14 @@ static int count_cpus(const char *list)
     return n > 0 && n < 65536 ? (int)n : 1;
 }
 
+int machine_n_cpus(void)
+{
+    char list[LIST_BYTES];
+
+    allowed_cpus(list);
+    return count_cpus(list);
+}
+
 int machine_share(struct comm *c, int *n_threads)
 {
     char list[LIST_BYTES], host[HOST_BYTES] = "";

@@ -21,6 +21,8 @@ int machine_open(struct machine *m, enum option_device device, const struct ops_
                  struct comm *c);
 void machine_release(struct machine *m);
 
+int machine_n_cpus(void); /* that this process may run on */
+
 /* CPUs this rank may run on, divided by the ranks of its node that may run on the same ones; at
  * least 1. Collective. */
 int machine_share(struct comm *c, int *n_threads);

@@ -110,6 +110,7 @@ struct options {
     int device;  /* enum option_device */
     int isa;     /* enum ops_isa */
     int threads; /* 0: this rank's share of the CPUs */
+    bool preflight;
     bool json;
     int comm; /* enum comm_transport */
     double comm_timeout_s;

@@ -207,6 +207,8 @@ const struct option_row option_rows[] = {
      RANKS | BENCH, "instructions of --device cpu; auto is the best that is there"},
     {"threads", 't', OPTION_INT, AT(threads), "0", 0, 4096, NULL, "N", RANKS,
      "threads of each rank; 0 is its share of the CPUs it may use"},
+    {"preflight", 0, OPTION_FLAG, AT(preflight), "false", 0, 0, NULL, NULL, RUN,
+     "first tell what the ranks have to work with, and check that all compute the same bits"},
     {"json", 0, OPTION_FLAG, AT(json), "false", 0, 0, NULL, NULL,
      COMMAND_NONE | COMMAND_RUN | COMMAND_INFO | PLAN | COMMAND_STATUS,
      "results as JSON, one object a line"},

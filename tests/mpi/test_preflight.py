@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+# RANKS: 1 3
+"""`run --preflight`: one table on stderr before the answer, which stays what it is."""
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PALIGRID = os.environ.get("PALIGRID", os.path.join(ROOT, "build", "release", "paligrid"))
+LAUNCH = shlex.split(os.environ.get("LAUNCH", ""))
+RANKS = int(os.environ.get("RANKS", "1"))
+DATA = os.path.join(ROOT, "tests", "data", "oracle")
+RUN = ["run", "-m", os.path.join(DATA, "ckpt_micro"), "-n", "4", "-p", "caption en", os.path.join(DATA, "images", "rgb.png")]
+failed = 0
+
+
+def check(what, ok, seen=""):
+    global failed
+    failed += not ok
+    if not ok:
+        print(f"FAIL {what}: {seen}")
+
+
+def run(*args):
+    p = subprocess.run([*LAUNCH, PALIGRID, *RUN, *args], capture_output=True, timeout=120)
+    return p.returncode, p.stdout, p.stderr.decode(errors="replace")
+
+
+plain = run()
+code, out, err = run("--preflight")
+host = socket.gethostname()
+check("the answer", (code, out) == plain[:2] and code == 0, (code, out, plain, err))
+check("only when asked", "skew s" not in plain[2], plain[2])
+rows = [line.split() for line in err.splitlines() if line.startswith(host[:16])]
+check("one line for this host", len(rows) == 1 and rows[0][1] == str(RANKS), err)
+check("threads, CPUs", len(rows) == 1 and int(rows[0][2]) >= 1 and re.fullmatch(r"\d+/\d+", rows[0][3]) and rows[0][4] in ("yes", "no"), err)
+check("clocks agree", len(rows) == 1 and float(rows[0][5]) < 0.5, err)
+told = re.search(r"exchange over (\d+) ranks \((\w+)\): 8 bytes in ([0-9.]+) to ([0-9.]+) us; 256 KiB at ([0-9.]+) GB/s", err)
+if RANKS == 1:
+    check("nobody to exchange with", not told, err)
+else:
+    check("the exchange", told and int(told[1]) == RANKS and 0 < float(told[3]) <= float(told[4]) and float(told[5]) > 0, err)
+    code, _, err = run("--preflight", "--comm", "mpi")
+    check("over messages", code == 0 and "ranks (mpi)" in err, err)
+if RANKS > os.cpu_count():
+    check("oversubscription is told", "more threads" in err, err)
+sys.exit(1 if failed else 0)

@@ -1,0 +1,284 @@
+// RANKS: 1
+/* The cost model: operations against bench's formulas and against their sum over ranks, rates that are
+ * fitted from rows made with known rates, machines as files, shares and exchanges. */
+#include "../../src/cli/bench_cost.h"
+#include "../../src/cli/byte_size.h"
+#include "../../src/cli/cost_machine.h"
+#include "../../src/cli/plan.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "status.h"
+
+static const struct cost_weights bf16 = {2, 2};
+
+static struct model_config preset(const char *name)
+{
+    struct model_config c;
+
+    assert_int_equal(config_preset(&c, name), OK);
+    return c;
+}
+
+static struct tp_plan plan_of(const struct model_config *c, int n_ranks, int rank)
+{
+    struct tp_plan p;
+
+    assert_int_equal(tp_plan_make(&p, c, n_ranks, rank), OK);
+    return p;
+}
+
+static void assert_near(double got, double want, double share)
+{
+    if (!(fabs(got - want) <= share * fabs(want)))
+        fail_msg("%.17g is not within %g of %.17g", got, share, want);
+}
+
+static void test_operations(void **state)
+{
+    static const char *const names[] = {"3b-224", "10b-448", "28b-896"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const struct model_config c = preset(names[i]);
+        const struct tp_plan p = plan_of(&c, 1, 0);
+        const size_t n_tok = (size_t)c.vision.n_patches + 16;
+        const struct cost_work image = cost_of_image(&c, &p, &bf16), prompt = cost_of_prompt(&c, &p, &bf16, (double)n_tok),
+                               step = cost_of_step(&c, &p, &bf16, 1, (double)n_tok);
+        const double norms = 2.0 * c.text.d_model * (4.0 * c.text.n_layers + 1);
+
+        assert_near(image.flops, bench_vision_flops(&c.vision) + bench_projector_flops(&c), 1e-12);
+        assert_near(prompt.flops + prompt.step_flops, bench_prefill_flops(&c.text, n_tok), 1e-12);
+        assert_near(step.bytes + norms, bench_step_bytes(&c, 2, sizeof(float), n_tok), 1e-12);
+    }
+    {
+        const struct model_config c = preset("3b-224");
+        const struct tp_plan p = plan_of(&c, 1, 0);
+
+        /* by hand: 26 layers of 77,856,768 matrix parameters, the table, keys and values */
+        assert_near(cost_of_step(&c, &p, &bf16, 1, 100).bytes, 2 * (26 * 77856768.0 + 2304.0 * 257216) + 100 * 212992.0, 1e-12);
+    }
+}
+
+/* What ranks share adds up; what each does in full is there once for each. */
+static void test_ranks_add_up(void **state)
+{
+    const struct model_config c = preset("3b-448");
+    const struct tp_plan whole = plan_of(&c, 1, 0);
+    const double n_tok = 1040;
+
+    (void)state;
+    for (int n = 2; n <= 8; n++) {
+        const struct cost_work one = cost_of_prompt(&c, &whole, &bf16, n_tok);
+        double flops = 0, most = 0;
+
+        for (int r = 0; r < n; r++) {
+            const struct tp_plan p = plan_of(&c, n, r);
+            const struct cost_work w = cost_of_prompt(&c, &p, &bf16, n_tok);
+
+            flops += w.flops;
+            most = fmax(most, w.flops);
+            assert_int_equal(w.n_sums, one.n_sums);
+        }
+        /* keys and values of a head may be made twice: at most one head of four a rank border */
+        assert_true(flops >= one.flops * (1 - 1e-12) && flops < one.flops * 1.1);
+        assert_true(most >= flops / n);
+    }
+}
+
+static void test_sums(void **state)
+{
+    const struct model_config c = preset("3b-224");
+    const struct tp_plan p = plan_of(&c, 2, 0);
+    const struct cost_work w = cost_of_prompt(&c, &p, &bf16, 272);
+    struct cost_work twice = {0};
+
+    (void)state;
+    /* 52 of a full tile, 52 of 16 rows, the embedding's (as long as one row of sums), small ones */
+    assert_near(w.sum[0].calls, 52, 0);
+    assert_near(w.sum[0].bytes, (256 * 2304 + 1) * 8, 0);
+    assert_near(w.sum[1].calls, 52, 0);
+    assert_near(w.sum[1].bytes, (16 * 2304 + 1) * 8, 0);
+    cost_add(&twice, &w, 2);
+    assert_int_equal(twice.n_sums, w.n_sums);
+    assert_near(twice.sum[0].calls, 104, 0);
+    assert_near(twice.flops, 2 * w.flops, 1e-15);
+}
+
+static void test_shares_and_exchanges(void **state)
+{
+    struct cost_machine m = {.units = 64, .flops = 1, .step_flops = 1, .elements = 1, .read = 1, .link_latency_s = 1e-6,
+                             .link_bytes_s = 1e9, .node = {{2, 2e-6, 1e9}, {4, 6e-6, 1e9}}, .n_node = 2};
+    const struct cost_work w = {.n_sums = 1, .sum = {{10, 1000}}};
+    const struct cost_work large = {.n_sums = 1, .sum = {{1, 1e6}}};
+
+    (void)state;
+    assert_near(cost_share(&m, &(struct cost_place){1, 2, 1}), 0.5, 0);
+    assert_near(cost_share(&m, &(struct cost_place){1, 3, 1}), 21.0 / 64, 0); /* the 64th idles */
+    assert_near(cost_share(&m, &(struct cost_place){1, 128, 1}), 1.0 / 128, 0);
+    assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){1, 2, 1}), 0, 0);
+    assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){2, 2, 2}), 10 * 3e-6, 1e-9);
+    assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){3, 4, 3}), 10 * 5e-6, 1e-9);
+    assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){8, 8, 8}), 10 * (6e-6 * 1.5 + 1e-6), 1e-9);
+    /* 4 nodes of one rank: two rounds of a short buffer; a ring of a long one */
+    assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){4, 1, 1}), 10 * 2 * 2e-6, 1e-9);
+    assert_near(cost_sum_seconds(&m, &large, &(struct cost_place){4, 1, 1}), 6 * (1e-6 + 250e-6), 1e-9);
+}
+
+static const char *file_with(char path[64], const char *text)
+{
+    const int fd = mkstemp(strcpy(path, "/tmp/paligrid-cost.XXXXXX"));
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+    return path;
+}
+
+static void test_machine_files(void **state)
+{
+    static const struct {
+        const char *text, *words;
+    } bad[] = {
+        {"tflop_s = fast\n", "line 1: tflop_s: 'fast'"},      {"\ntflops = 3\n", "line 2: unknown key 'tflops'"},
+        {"units\n", "line 1: neither key"},                   {"read_gb_s = -1\n", "not a number above 0"},
+        {"exchange = 2 3\n", "RANKS LATENCY_US GB_S"},        {"exchange = 1 3 4\n", "two ranks"},
+        {"{\"phase\":\"comm\"}\n", "no rates"},               {"{\"phase\":\n", "line 1"},
+    };
+    struct cost_machine m, again;
+    char path[64], *text = NULL;
+    size_t n = 0;
+    FILE *f;
+
+    (void)state;
+    assert_int_equal(cost_machine_default(&m, "cray-1"), ERR_USAGE);
+    assert_int_equal(cost_machine_default(&m, "cpu"), OK);
+    assert_int_equal(cost_machine_read(&m, file_with(path, "# mine\nname = a node\nunits=2\n tflop_s = 3.5 # measured\nexchange = 4 20 2\n"
+                                                           "exchange = 2 4.5 8\n")), OK);
+    unlink(path);
+    assert_string_equal(m.name, "a node");
+    assert_int_equal(m.units, 2);
+    assert_near(m.flops, 3.5e12, 1e-15);
+    assert_int_equal(m.n_node, 2);
+    assert_int_equal(m.node[0].ranks, 2);
+    assert_near(m.node[1].latency_s, 20e-6, 1e-12);
+    f = open_memstream(&text, &n);
+    cost_machine_print(f, &m);
+    fclose(f);
+    assert_int_equal(cost_machine_default(&again, "h100"), OK);
+    assert_int_equal(cost_machine_read(&again, file_with(path, text)), OK);
+    unlink(path);
+    free(text);
+    assert_near(again.flops, m.flops, 1e-3);
+    assert_int_equal(again.n_node, 2);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(cost_machine_read(&m, file_with(path, bad[i].text)), ERR_USAGE);
+        if (!strstr(log_last_error(), bad[i].words))
+            fail_msg("'%s' does not say '%s'", log_last_error(), bad[i].words);
+        unlink(path);
+    }
+    assert_int_equal(cost_machine_read(&m, "/nonexistent/machine.conf"), ERR_USAGE);
+}
+
+/* Rows as bench would print them on a machine of known rates; the fit finds these again. */
+static void test_rows_are_fitted(void **state)
+{
+    const double flops = 3e12, elements = 4e9, read = 25e9;
+    const struct model_config c = preset("3b-224");
+    const struct tp_plan p = plan_of(&c, 1, 0);
+    const double head = 2.0 * c.text.d_model * c.text.n_vocab, row_s = cost_row_elements(&c, 272) / elements;
+    struct cost_work w = cost_of_image(&c, &p, &bf16), prompt = cost_of_prompt(&c, &p, &bf16, 272),
+                     step = cost_of_step(&c, &p, &bf16, 1, 272 + 8);
+    char text[2000], path[64];
+    struct cost_machine m;
+    double rest_s;
+
+    (void)state;
+    cost_add(&w, &prompt, 1);
+    rest_s = w.flops / flops + w.elements / elements - row_s + (w.bytes - head) / read;
+    snprintf(text, sizeof text,
+             "{\"phase\":\"comm\",\"ranks\":2,\"ms\":0.01,\"bytes\":10000}\n{\"phase\":\"comm_tile\",\"ranks\":2,\"ms\":1.01,\"bytes\":4000000}\n"
+             "{\"phase\":\"prefill\",\"model\":\"synthetic:3b-224\",\"weights\":\"bf16\",\"ranks\":1,\"threads\":2,\"text_tokens\":16,"
+             "\"cpu\":\"a CPU\",\"account_ms\":{\"vision.norm\":%.9g,\"text.fixed_finish\":%.9g,\"text.linear\":%.9g,\"text.logits\":50,"
+             "\"wall\":%.9g}}\n"
+             "{\"phase\":\"decode\",\"model\":\"synthetic:3b-224\",\"ranks\":1,\"new_tokens\":16,\"bytes\":1,\"ms\":%.9g}\n",
+             row_s * 300, row_s * 700, rest_s * 1e3, (row_s + rest_s) * 1e3 + 50, (step.bytes / read + step.elements / elements) * 1e3);
+    assert_int_equal(cost_machine_default(&m, "cpu"), OK);
+    assert_int_equal(cost_machine_read(&m, file_with(path, text)), OK);
+    unlink(path);
+    assert_near(m.elements, elements, 1e-6);
+    assert_near(m.read, read, 1e-6);
+    assert_near(m.flops, flops, 1e-6);
+    assert_int_equal(m.units, 2);
+    assert_string_equal(m.name, "a CPU, measured");
+    assert_int_equal(m.n_node, 1);
+    assert_near(m.node[0].latency_s, 1e-5, 1e-9);
+    assert_near(m.node[0].bytes_s, 4e6 / 1e-3, 1e-9);
+}
+
+static void test_plan(void **state)
+{
+    struct model_config c = preset("28b-896");
+    struct plan_job job = {.model = {.cfg = &c, .elem_bytes = 2}, .weights = {2, 2}, .nodes = 8, .ranks_per_node = 4,
+                           .text_tokens = 16, .new_tokens = 32, .batch = 1, .memory_bytes = 30e9, .n_images = 1e6};
+    struct plan_row one, two, four;
+
+    (void)state;
+    assert_int_equal(cost_machine_default(&job.machine, "h100"), OK);
+    assert_int_equal(plan_predict(&one, &job, 1), OK);
+    assert_int_equal(plan_predict(&two, &job, 2), OK);
+    assert_int_equal(plan_predict(&four, &job, 4), OK);
+    assert_false(one.fits);
+    assert_true(two.fits);
+    assert_near(one.rank_bytes, 55.3e9, 0.02);
+    assert_int_equal(two.replicas, 16);
+    assert_near(one.exchange_share, 0, 0);
+    assert_true(two.exchange_share > 0 && two.exchange_share < four.exchange_share);
+    assert_true(four.image_s < two.image_s && two.image_s < one.image_s); /* an answer comes sooner, */
+    assert_true(one.images_per_s > two.images_per_s);                     /* but fewer a second */
+    assert_near(two.node_hours, 8 * (two.load_s + 1e6 / two.images_per_s) / 3600, 1e-9);
+    assert_int_equal(plan_predict(&one, &job, 33), ERR_USAGE);
+    job.batch = 8;
+    assert_int_equal(plan_predict(&two, &job, 2), OK);
+    assert_true(two.vision_by_image);
+}
+
+static void test_byte_sizes(void **state)
+{
+    double n = 0;
+
+    (void)state;
+    assert_int_equal(byte_size_parse("80GB", "--memory", &n), OK);
+    assert_near(n, 80e9, 0);
+    assert_int_equal(byte_size_parse("1.5GiB", "--memory", &n), OK);
+    assert_near(n, 1.5 * 1073741824, 0);
+    assert_int_equal(byte_size_parse("12345", "--memory", &n), OK);
+    assert_near(n, 12345, 0);
+    assert_int_equal(byte_size_parse("80 apples", "--memory", &n), ERR_USAGE);
+    assert_non_null(strstr(log_last_error(), "--memory: '80 apples'"));
+    assert_int_equal(byte_size_parse("-1GB", "--memory", &n), ERR_USAGE);
+    assert_int_equal(byte_size_parse("nan", "--memory", &n), ERR_USAGE);
+    assert_int_equal(byte_size_parse("", "--memory", &n), ERR_USAGE);
+    assert_near(n, 12345, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_operations),         cmocka_unit_test(test_ranks_add_up), cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_shares_and_exchanges), cmocka_unit_test(test_machine_files), cmocka_unit_test(test_rows_are_fitted),
+        cmocka_unit_test(test_plan),               cmocka_unit_test(test_byte_sizes),
+    };
+
+    log_init(LOG_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
