@@ -183,7 +183,7 @@ int ops_attention(struct device *d, float *out, const float *q, const struct ops
 enum { OPS_MAX_ROWS = 256 };
 struct ops_row {
     const int32_t *page; /* as in struct ops_kv; the pages up to that of pos are there */
-    size_t pos, n_prefix;
+    size_t pos, n_prefix; /* n_prefix <= pos */
 };
 int ops_set_rows(struct device *d, const struct ops_row *rows, size_t n_rows);
 /* For every row what the one-sequence call with n_tok 1 and the row's pages, position and prefix

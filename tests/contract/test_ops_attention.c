@@ -320,6 +320,15 @@ static void the_best_are_sorted_and_ties_go_to_the_lower_id(void **state)
             assert_int_equal(n_before, i);
         }
     }
+    assert_int_equal(ops_topn(d, dx, 4, N / 4, 50, 3, value, id), OK); /* four rows */
+    for (size_t r = 0; r < 4; r++) {
+        float one[3];
+        int32_t one_id[3];
+
+        assert_int_equal(ops_topn(d, dx + r * N / 4, 1, N / 4, 50, 3, one, one_id), OK);
+        assert_memory_equal(value + 3 * r, one, sizeof one);
+        assert_memory_equal(id + 3 * r, one_id, sizeof one_id);
+    }
     x[700] = x[600] = NAN;
     assert_int_equal(ops_upload(d, dx, x, sizeof x), OK);
     assert_int_equal(ops_topn(d, dx, 1, N, 0, 3, value, id), OK);
@@ -331,10 +340,10 @@ static void the_best_are_sorted_and_ties_go_to_the_lower_id(void **state)
 static void exponentials_sum_as_integers(void **state)
 {
     enum { N = 5000 };
-    const float max = 20.0f;
+    const float max = 20.0f, maxima[5] = {20.0f, 21.0f, 20.5f, 22.0f, 20.0f};
     struct device *d = *state;
     float *x = case_filled(N, 1, max), *dx;
-    int64_t whole = 3, parts = 3;
+    int64_t whole = 3, parts = 3, rows[5];
     long double want = 0;
 
     x[17] = 20.0f;
@@ -349,6 +358,15 @@ static void exponentials_sum_as_integers(void **state)
         assert_int_equal(ops_sum_exp_fixed(d, dx + i, 1, N - i < 617 ? N - i : 617, &max, &parts),
                          OK);
     assert_int_equal(parts, whole);
+    for (size_t r = 0; r < 5; r++)
+        rows[r] = 3;
+    assert_int_equal(ops_sum_exp_fixed(d, dx, 5, N / 5, maxima, rows), OK);
+    for (size_t r = 0; r < 5; r++) {
+        int64_t one = 3;
+
+        assert_int_equal(ops_sum_exp_fixed(d, dx + r * N / 5, 1, N / 5, &maxima[r], &one), OK);
+        assert_true(rows[r] == one && one > 3);
+    }
     for (size_t i = 0; i < 200; i++) { /* one entry alone is rounded to nearest, not cut off */
         int64_t one = 0;
 

@@ -8,7 +8,8 @@
  * Decoding: f32 on every isa, because a step reads each key and value once and rounding them would
  * not make that cheaper. Keys are cut into splits of SPLIT_KEYS at fixed borders, the last of
  * MAX_SPLITS being as long as it must; a head's parts are merged in order whatever threads made
- * them. */
+ * them. The items of all heads of all queries, of one sequence or of several, are dealt out
+ * together. */
 #include "attention.h"
 
 #include <math.h>
@@ -19,9 +20,18 @@
 
 enum { MAX_SPLITS = 32, MAX_ITEMS = 8 * MAX_SPLITS, ITEM_HEADS = 2 };
 
+/* One or two heads of a query: their items are n_parts from first_item on. */
+struct group {
+    size_t first_item, n_parts, n_rows;
+    float *out; /* [n_rows, d_head] */
+};
+
 struct attention_scratch {
     struct attention_part part[MAX_ITEMS][ITEM_HEADS];
     struct attention_item item[MAX_ITEMS];
+    struct group group[MAX_ITEMS];
+    size_t n_items, n_groups;
+    struct ops_kv kv[OPS_MAX_ROWS]; /* with the pages of each row */
 };
 
 struct call {
@@ -45,6 +55,7 @@ int attention_open(struct cpu *c)
     if (!c->attention_threads || !c->attention)
         return FAIL(ERR_NOMEM, "%zu bytes of scratch for attention",
                     threads_bytes + sizeof *c->attention);
+    c->attention->n_items = c->attention->n_groups = 0;
     pages_wish_huge(c->attention_threads, threads_bytes);
     return OK;
 }
@@ -185,53 +196,88 @@ static void decode_range(void *arg, size_t begin, size_t end, int thread)
         c->kernels->decode(&c->cpu->attention->item[i]);
 }
 
-/* Heads head .. end of one query, few enough for the scratch. */
-static void decode_heads(struct call *c, size_t tok, size_t head, size_t end)
+static void run_items(struct call *c)
+{
+    struct attention_scratch *s = c->cpu->attention;
+    const size_t d = c->a->d_head;
+
+    team_share(c->cpu, s->n_items, 1, decode_range, c);
+    for (size_t i = 0; i < s->n_groups; i++) {
+        const struct group *g = &s->group[i];
+
+        for (size_t row = 0; row < g->n_rows; row++)
+            merge(g->out + row * d, s->part + g->first_item, row, g->n_parts, d);
+    }
+    s->n_items = s->n_groups = 0;
+}
+
+/* All heads of the query at q; what no longer fits the scratch is run before. */
+static void add_query(struct call *c, const struct ops_kv *kv, const float *q, float *out,
+                      struct interval keys)
 {
     const struct ops_attention *a = c->a;
     struct attention_scratch *s = c->cpu->attention;
-    const struct interval keys = keys_seen(a, a->pos0 + tok), splits = splits_of(keys);
-    const size_t at = tok * a->n_heads * a->d_head, n_splits = splits.end - splits.begin;
-    size_t n = 0;
+    const struct interval splits = splits_of(keys);
+    size_t n_rows;
 
-    for (size_t h = head; h < end; h += s->item[n - 1].n_rows)
-        for (size_t i = splits.begin; i < splits.end; i++, n++)
-            s->item[n] = (struct attention_item){
-                .kv = c->kv,
+    for (size_t h = 0; h < a->n_heads; h += n_rows) {
+        n_rows = smaller(heads_sharing(a, h), ITEM_HEADS);
+        if (s->n_items + (splits.end - splits.begin) > MAX_ITEMS)
+            run_items(c);
+        s->group[s->n_groups++] =
+            (struct group){s->n_items, splits.end - splits.begin, n_rows, out + h * a->d_head};
+        for (size_t i = splits.begin; i < splits.end; i++, s->n_items++)
+            s->item[s->n_items] = (struct attention_item){
+                .kv = kv,
                 .a = a,
-                .q = c->q + at + h * a->d_head,
-                .n_rows = smaller(smaller(heads_sharing(a, h), end - h), ITEM_HEADS),
+                .q = q + h * a->d_head,
+                .n_rows = n_rows,
                 .kv_head = (size_t)a->kv_of_head[h],
                 .keys = split_keys(keys, i),
-                .part = s->part[n],
+                .part = s->part[s->n_items],
             };
-    team_share(c->cpu, n, 1, decode_range, c);
-    for (size_t h = head, i = 0; h < end; h += s->item[i].n_rows, i += n_splits)
-        for (size_t row = 0; row < s->item[i].n_rows; row++)
-            merge(c->out + at + (h + row) * a->d_head, s->part + i, row, n_splits, a->d_head);
+    }
 }
 
 static void decode(struct call *c)
 {
-    for (size_t t = 0; t < c->a->n_tok; t++) {
-        const struct interval splits = splits_of(keys_seen(c->a, c->a->pos0 + t));
-        const size_t n = MAX_ITEMS / (splits.end - splits.begin);
+    const size_t stride = c->a->n_heads * c->a->d_head;
 
-        for (size_t h = 0; h < c->a->n_heads; h += n)
-            decode_heads(c, t, h, smaller(h + n, c->a->n_heads));
+    for (size_t t = 0; t < c->a->n_tok; t++)
+        add_query(c, c->kv, c->q + t * stride, c->out + t * stride,
+                  keys_seen(c->a, c->a->pos0 + t));
+    run_items(c);
+}
+
+static const struct attention_kernels *kernels_of(const struct cpu *c)
+{
+    return c->isa == OPS_ISA_AVX2 ? &attention_avx2 : &attention_avx512;
+}
+
+int cpu_attention_rows(struct device *d, float *out, const float *q, const struct ops_kv *kv,
+                       const struct ops_attention *a)
+{
+    const size_t stride = a->n_heads * a->d_head;
+    struct call c = {.cpu = cpu_of(d), .kernels = kernels_of(cpu_of(d)), .a = a};
+    struct ops_attention own = *a;
+
+    for (size_t r = 0; r < d->n_rows; r++) {
+        struct ops_kv *pages = &c.cpu->attention->kv[r];
+
+        *pages = *kv;
+        pages->page = d->rows[r].page;
+        own.n_prefix = d->rows[r].n_prefix;
+        add_query(&c, pages, q + r * stride, out + r * stride, keys_seen(&own, d->rows[r].pos));
     }
+    run_items(&c);
+    return OK;
 }
 
 int cpu_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
                   const struct ops_attention *a)
 {
     const struct cpu *cpu = cpu_of(d);
-    struct call c = {.cpu = cpu,
-                     .kernels = cpu->isa == OPS_ISA_AVX2 ? &attention_avx2 : &attention_avx512,
-                     .out = out,
-                     .q = q,
-                     .kv = kv,
-                     .a = a};
+    struct call c = {.cpu = cpu, .kernels = kernels_of(cpu), .out = out, .q = q, .kv = kv, .a = a};
 
     if (d->phase == OPS_PHASE_DECODE) {
         decode(&c);

@@ -53,6 +53,8 @@ int attention_open(struct cpu *c);
 void attention_close(struct cpu *c);
 int cpu_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
                   const struct ops_attention *a);
+int cpu_attention_rows(struct device *d, float *out, const float *q, const struct ops_kv *kv,
+                       const struct ops_attention *a);
 
 /* rope.c */
 int rope_open(struct cpu *c);

@@ -39,6 +39,7 @@ static const struct ops plain = {
     .embed = cpu_embed,
     .rope_store = cpu_rope_store,
     .attention = cpu_attention,
+    .attention_rows = cpu_attention_rows, /* rotation is too little to share: row by row */
     .softcap = cpu_softcap,
     .topn = cpu_topn,
     .sum_exp_fixed = cpu_sum_exp_fixed,
