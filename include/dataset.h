@@ -75,6 +75,7 @@ enum dataset_image_kind {
 struct dataset_image {
     enum dataset_image_kind kind;
     const char *path;
+    const char *name; /* as the input writes it, for results: moving the folder does not change it */
     const uint8_t *bytes;
     size_t n_bytes;
     int width_px, height_px; /* RAW */

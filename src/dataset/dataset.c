@@ -122,7 +122,7 @@ static struct digest digest_of_images(const struct dataset *d, const struct draf
         if (image->bytes)
             digest = digest_chain(digest, image->bytes, image->n_bytes);
         else
-            digest = chain_text(digest, draft->image_name[i]);
+            digest = chain_text(digest, image->name);
         if (image->kind == DATASET_IMAGE_VIDEO) {
             const struct image_clip *clip = &d->params.clip;
             const double cut[4] = {clip->n_frames, clip->sampling, clip->step, clip->shortage};

@@ -40,7 +40,6 @@ struct draft {
     int64_t number;              /* question_id, or -1 */
     const char *why;             /* set: the record cannot be used, and this is the reason */
     struct dataset_image *image;
-    const char **image_name; /* as the input writes it: what the digest covers */
     size_t n_images, room_images;
     struct field *field;
     size_t n_fields, room_fields;
@@ -99,8 +98,9 @@ const char *draft_field(const struct draft *d, const char *name); /* NULL: none 
 /* A picture as records name it: a path (relative ones below dir), file://, or data: with base64.
  * http and other schemes are ERR_INPUT. */
 int draft_add_picture(struct draft *d, const char *dir, const char *reference);
-/* An encoded picture that lies in the draft's pool; name is copied. */
-int draft_add_bytes(struct draft *d, const char *name, const uint8_t *bytes, size_t n_bytes);
+/* An encoded picture that lies in the draft's pool; path, for messages, and name are copied. */
+int draft_add_bytes(struct draft *d, const char *path, const char *name, const uint8_t *bytes,
+                    size_t n_bytes);
 int draft_add_image(struct draft *d, const struct dataset_image *image, const char *name);
 /* A picture or video by its name in a list; adds the fields path, name and stem. */
 int draft_add_file(struct draft *d, const struct reader_params *p, const char *name);

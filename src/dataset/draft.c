@@ -98,34 +98,29 @@ const char *draft_field(const struct draft *d, const char *name)
 
 int draft_add_image(struct draft *d, const struct dataset_image *image, const char *name)
 {
-    size_t room = d->room_images;
+    struct dataset_image *images;
 
     if (d->n_images == DATASET_MAX_IMAGES)
         return FAIL(ERR_INPUT, "%s: more than %d pictures", d->place_text, DATASET_MAX_IMAGES);
-    if (d->n_images == room) {
-        struct dataset_image *images =
-            grown(d, d->image, d->n_images, &d->room_images, sizeof *images);
-        const char **names = grown(d, d->image_name, d->n_images, &room, sizeof *names);
-        if (!images || !names)
+    if (d->n_images == d->room_images) {
+        images = grown(d, d->image, d->n_images, &d->room_images, sizeof *images);
+        if (!images)
             return FAIL(ERR_NOMEM, "%s: pictures", d->place_text);
         d->image = images;
-        d->image_name = names;
     }
-    name = pool_text(&d->pool, name, strlen(name));
-    if (!name)
-        return FAIL(ERR_NOMEM, "%s: pictures", d->place_text);
     d->image[d->n_images] = *image;
-    d->image_name[d->n_images++] = name;
-    return OK;
+    d->image[d->n_images].name = pool_text(&d->pool, name, strlen(name));
+    return d->image[d->n_images++].name ? OK : FAIL(ERR_NOMEM, "%s: pictures", d->place_text);
 }
 
-int draft_add_bytes(struct draft *d, const char *name, const uint8_t *bytes, size_t n_bytes)
+int draft_add_bytes(struct draft *d, const char *path, const char *name, const uint8_t *bytes,
+                    size_t n_bytes)
 {
     struct dataset_image image = {.kind = DATASET_IMAGE_BYTES, .bytes = bytes, .n_bytes = n_bytes};
 
     if (n_bytes == 0)
         return FAIL(ERR_INPUT, "%s: %s: the picture is empty", d->place_text, name);
-    image.path = pool_text(&d->pool, name, strlen(name));
+    image.path = pool_text(&d->pool, path, strlen(path));
     return image.path ? draft_add_image(d, &image, name)
                       : FAIL(ERR_NOMEM, "%s: pictures", d->place_text);
 }
@@ -157,7 +152,7 @@ static int add_data_url(struct draft *d, const char *url)
     if (!base64_decode(bytes, &n_bytes, comma + 1, n_text))
         return FAIL(ERR_INPUT, "%s: the picture is not valid base64", d->place_text);
     snprintf(name, sizeof name, "data: of %zu bytes", n_bytes);
-    return draft_add_bytes(d, name, bytes, n_bytes);
+    return draft_add_bytes(d, name, name, bytes, n_bytes);
 }
 
 static int hex_digit(char c)

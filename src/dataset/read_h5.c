@@ -124,6 +124,14 @@ static int read_text(const struct h5_set *s, struct column *c, struct draft *d, 
     return OK;
 }
 
+/* "a.h5 row 7" of "/data/a.h5 row 7". */
+static const char *base_name(const struct h5_set *s, const struct draft *d)
+{
+    const char *source = s->base.params->source;
+
+    return d->place_text + (path_base(source) - source);
+}
+
 static int add_raw(const struct h5_set *s, const struct column *c, struct draft *d)
 {
     const size_t n = 3 * (size_t)c->width_px * (size_t)c->height_px;
@@ -138,7 +146,7 @@ static int add_raw(const struct h5_set *s, const struct column *c, struct draft 
     if (!pixels)
         return FAIL(ERR_NOMEM, "%s: a picture of %zu bytes", d->place_text, n);
     TRY(h5_rows_read(c->rows, s->row, 1, DTYPE_U8, pixels));
-    return draft_add_image(d, &image, d->place_text);
+    return draft_add_image(d, &image, base_name(s, d));
 }
 
 static int add_encoded(const struct h5_set *s, struct column *c, struct draft *d)
@@ -147,7 +155,7 @@ static int add_encoded(const struct h5_set *s, struct column *c, struct draft *d
     size_t n;
 
     TRY(read_bytes(s, c, d, &bytes, &n));
-    return draft_add_bytes(d, d->place_text, (const uint8_t *)bytes, n);
+    return draft_add_bytes(d, d->place_text, base_name(s, d), (const uint8_t *)bytes, n);
 }
 
 /* ---- rows ---- */

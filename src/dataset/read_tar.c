@@ -213,15 +213,16 @@ static int add_member(struct tar *t, struct tar_sample *s, const char *suffix)
 {
     const char *const last_dot = strrchr(suffix, '.');
     const char *const kind = last_dot ? last_dot + 1 : suffix;
-    char as_file[MAX_SUFFIX_BYTES + 4], *content, *name;
+    char as_file[MAX_SUFFIX_BYTES + 4], *content, *path;
     struct draft *d = s->d;
     size_t n;
 
     snprintf(as_file, sizeof as_file, "x.%s", kind);
     if (path_is_picture(as_file)) {
         TRY(read_content(t, s, &content, &n));
-        name = pool_printf(&d->pool, "%s:%s", shard_name(t), t->last_member);
-        return name ? draft_add_bytes(d, name, (const uint8_t *)content, n)
+        path = pool_printf(&d->pool, "%s:%s", shard_name(t), t->last_member);
+        return path ? draft_add_bytes(d, path, path_base(shard_name(t)) - shard_name(t) + path,
+                                      (const uint8_t *)content, n)
                     : FAIL(ERR_NOMEM, "%s", d->place_text);
     }
     if (strcmp(suffix, "json") != 0 && archive_entry_size(t->entry) > DATASET_MAX_TEXT)

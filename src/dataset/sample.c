@@ -43,10 +43,11 @@ static void copy_texts(struct block *b, struct sample *to, const struct sample *
     to->why = block_text(b, from->why);
     for (size_t i = 0; i < from->n_images; i++) {
         const struct dataset_image *image = &from->image[i];
-        const char *path = block_text(b, image->path);
+        const char *path = block_text(b, image->path), *name = block_text(b, image->name);
         const uint8_t *bytes = image->bytes ? block_take(b, image->bytes, image->n_bytes) : NULL;
         if (b->at) {
             to->image[i].path = path;
+            to->image[i].name = name;
             to->image[i].bytes = bytes;
         }
     }
@@ -141,6 +142,7 @@ static void put_sample(struct block *b, const struct sample *s)
         const struct wire_image w = {image->kind, image->width_px, image->height_px};
         block_take(b, &w, sizeof w);
         put_text(b, image->path);
+        put_text(b, image->name);
         put_bytes(b, image->bytes, image->n_bytes);
     }
     for (size_t k = 0; k < s->n_records; k++) {
@@ -229,8 +231,9 @@ static void take_image(struct wire *w, struct dataset_image *image)
                                     .width_px = (int)raw.width_px,
                                     .height_px = (int)raw.height_px};
     image->path = take_text(w);
+    image->name = take_text(w);
     image->bytes = take_bytes(w, &image->n_bytes);
-    if (!image->path || (raw.kind == DATASET_IMAGE_BYTES && !image->bytes))
+    if (!image->path || !image->name || (raw.kind == DATASET_IMAGE_BYTES && !image->bytes))
         w->bad = true;
     if (raw.kind == DATASET_IMAGE_RAW &&
         (raw.width_px * raw.height_px > INT64_MAX / 3 ||

@@ -279,6 +279,22 @@ static void test_digests(void **state)
 
 /* ---- lists ---- */
 
+/* The name of the picture of record i is as the input has it. */
+static void check_name(const struct dataset_params *p, int i, const char *expected)
+{
+    struct dataset *d;
+    struct sample *s;
+
+    assert_int_equal(dataset_open(&d, p), OK);
+    for (; i >= 0; i--) {
+        assert_int_equal(dataset_next(d, &s), OK);
+        if (i == 0)
+            assert_string_equal(s->image[0].name, expected);
+        sample_free(s);
+    }
+    dataset_close(d);
+}
+
 static void test_list(void **state)
 {
     static const char text[] = "a b.png\tcaption en\r\nx/c.png\nfile:///d%20e.png\tocr\n"
@@ -294,6 +310,8 @@ static void test_list(void **state)
                   "0 0 caption en [a b.png]\n1 1 !\n2 2 ocr [/d e.png]\n3 line-4 !\n4 line-5 !\n");
     p = dataset_case(at, prompt);
     p.images_dir = "/data";
+    check_name(&p, 0, "a b.png");
+    check_name(&p, 2, "file:///d%20e.png");
     dataset_check(&p, "/data",
                   "0 0 what is a b in a b.png [a b.png]\n1 1 what is c in c.png [x/c.png]\n"
                   "2 2 what is d%20e in d%20e.png [/d e.png]\n3 line-4 !\n4 line-5 !\n");

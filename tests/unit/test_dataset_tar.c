@@ -307,6 +307,9 @@ static void test_digest_is_of_the_bytes(void **state)
         assert_int_equal(dataset_open(&d, &p), OK);
         assert_int_equal(dataset_next(d, &s), OK);
         digest[i] = s->record[0].digest;
+        assert_non_null(strstr(s->image[0].path, "/"));
+        assert_string_equal(strchr(s->image[0].name, ':'), ":0.jpg");
+        assert_null(strchr(s->image[0].name, '/'));
         sample_free(s);
         dataset_close(d);
     }
