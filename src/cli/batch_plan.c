@@ -242,6 +242,9 @@ static int find_out(struct batch_plan *p, const struct options *o, struct comm *
 
     TRY(byte_size_parse(o->queue_memory, "--queue-memory", &bytes));
     p->queue_bytes = (size_t)bytes;
+    p->exports = RESULTS_H5;
+    if (o->exports)
+        TRY(results_exports_parse(o->exports, &p->exports));
     if (o->memory) {
         TRY(byte_size_parse(o->memory, "--memory", &bytes));
         p->memory_bytes = (size_t)bytes;

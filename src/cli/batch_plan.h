@@ -11,6 +11,7 @@ struct batch_plan {
     int batch, max_images, n_slots, max_prompt_tokens, max_seqs;
     size_t rank_bytes, memory_bytes; /* planned, and there */
     size_t queue_bytes;
+    unsigned exports; /* bits of results_export; rank 0 only */
     char *identity; /* of the input; rank 0 only, owned */
 };
 

@@ -32,7 +32,6 @@ struct batch {
     struct journal *journal;
     struct fault fault;
     char *info, *metrics_path;
-    unsigned exports;
     struct coord_params params;
     struct coord_summary summary;
 };
@@ -111,8 +110,6 @@ static int open_journal(struct batch *b)
         .moment_context = &b->fault,
     };
 
-    if (o->exports)
-        TRY(results_exports_parse(o->exports, &b->exports));
     TRY(batch_settings_make(&b->settings, &b->session, &b->plan));
     b->info = batch_info_json(o, &b->plan, b->world, job);
     b->metrics_path = malloc(strlen(o->output_path) + sizeof "/metrics.prom");
@@ -189,7 +186,7 @@ static void set_params(struct batch *b)
             o->deadline_s > 0 ? clock_us() - age_us() + (int64_t)(o->deadline_s * 1e6) : 0,
         .drain_s = o->drain_s,
         .dataset = batch_dataset_params(o),
-        .pack = {.exports = b->exports,
+        .pack = {.exports = p->exports,
                  .categories = o->categories,
                  .moment = fault_moment,
                  .moment_context = &b->fault},

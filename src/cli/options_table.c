@@ -152,7 +152,7 @@ const struct option_row option_rows[] = {
     {"output-path", 'o', OPTION_TEXT, AT(output_path), NULL, 0, 0, NULL, "DIR",
      BATCH | COMMAND_EXPORT, "where results go; the same command goes on with what is there"},
     {"export", 0, OPTION_TEXT, AT(exports), NULL, 0, 0, NULL, "LIST", BATCH | COMMAND_EXPORT,
-     "more result files: coco-caption, coco-detection, vqa, openai, folder, h5"},
+     "more result files: coco-caption, coco-detection, vqa, openai, imagefolder, no-h5"},
     {"categories", 0, OPTION_TEXT, AT(categories), NULL, 0, 0, NULL, "FILE.json",
      BATCH | COMMAND_EXPORT, "COCO file that numbers the labels of coco-detection"},
     {"tp", 0, OPTION_INT, AT(tp), "0", 0, 128, NULL, "T", BATCH,
