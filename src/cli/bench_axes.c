@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops.h"
 #include "status.h"
 
 enum { MAX_THREADS = 4096 };
@@ -117,9 +118,9 @@ int bench_axes_parse(struct bench_axes *a, const struct options *o, char error[B
     TRY(parse_numbers(a->threads, &a->n_threads, "--threads", o->bench_threads, 0, error));
     TRY(parse_numbers(a->batch, &a->n_batches, "--batch", o->bench_batch, 1, error));
     for (size_t i = 0; i < a->n_batches; i++) {
-        if (a->batch[i] != 1) {
-            snprintf(error, BENCH_ERROR_BYTES,
-                     "--batch: %d, but a replica runs one sequence at a time", a->batch[i]);
+        if (a->batch[i] > OPS_MAX_ROWS) {
+            snprintf(error, BENCH_ERROR_BYTES, "--batch: %d, but at most %d sequences share a step",
+                     a->batch[i], OPS_MAX_ROWS);
             return ERR_USAGE;
         }
     }

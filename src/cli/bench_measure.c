@@ -32,30 +32,58 @@ static void take(const struct bench_subject *s, struct ops_ledger *prefill,
         ops_timed_take(s->device, prefill, decode);
 }
 
+/* Prefill of all sequences, then their steps; they leave without being asked for an answer. */
+static int answer_all(const struct bench_subject *s, int64_t *prefill_us, int64_t *decode_us)
+{
+    const int64_t start = clock_us();
+    struct answer a = {.tokens = s->tokens};
+    int n_active = s->batch;
+    int64_t first;
+
+    for (int i = 0; i < s->batch; i++) {
+        const struct engine_request r = {
+            .ids = s->ids,
+            .n_ids = s->n_ids,
+            .slot = &s->slot[i],
+            .n_images = 1,
+            .generate = {.max_new_tokens = s->n_new,
+                         .n_beams = 1,
+                         .length_penalty = 1,
+                         .sampler = {.top_p = 1}},
+        };
+
+        TRY(engine_admit(s->engine, &r, &s->seq[i]));
+    }
+    first = clock_us();
+    for (int n = 1; n < s->n_new; n++)
+        TRY(engine_advance(s->engine, &n_active));
+    *decode_us = clock_us() - first;
+    *prefill_us = first - start;
+    ASSERT(n_active == s->batch); /* every step had all of them */
+    for (int i = 0; i < s->batch; i++)
+        TRY(engine_leave(s->engine, s->seq[i], &a));
+    return OK;
+}
+
 int bench_round_run(const struct bench_subject *s, struct bench_round *out)
 {
-    const struct generate_params g = {
-        .max_new_tokens = s->n_new, .n_beams = 1, .length_penalty = 1, .sampler = {.top_p = 1}};
-    struct answer a = {.tokens = s->tokens};
     struct bench_round r = {0};
-    int64_t us[3], start;
+    int64_t us[3] = {0}, start;
     int rc;
 
     TRY(bench_probe(s, &r.probe[0]));
     TRY(comm_agree(s->comm, OK));
     take(s, NULL, NULL);
     start = clock_us();
-    TRY(comm_agree(s->comm, engine_encode(s->engine, s->pixels, 0, NULL)));
+    TRY(comm_agree(s->comm, engine_encode_many(s->engine, s->pixels, s->slot, (size_t)s->batch)));
     us[0] = clock_us() - start;
     take(s, &r.vision, NULL);
     TRY(bench_probe(s, &r.probe[1]));
     TRY(comm_agree(s->comm, OK));
     take(s, NULL, NULL);
-    rc = engine_generate(s->engine, s->ids, s->n_ids, 1, &g, &a, NULL);
+    rc = answer_all(s, &us[1], &us[2]);
     take(s, &r.prefill, &r.decode); /* before this rank waits for the others */
     TRY(comm_agree(s->comm, rc));
-    us[1] = a.prefill_us;
-    us[2] = a.decode_us;
     TRY(bench_probe(s, &r.probe[2]));
     TRY(comm_allreduce_max(s->comm, us, 3, DTYPE_I64));
     r.vision_us = us[0];
@@ -122,26 +150,28 @@ struct work {
 static struct work work_of(enum bench_figure figure, const struct bench_subject *s)
 {
     const struct model_config *c = engine_config(s->engine);
-    const double vision = bench_vision_flops(&c->vision) + bench_projector_flops(c);
-    const double text = bench_prefill_flops(&c->text, s->n_ids), steps = s->n_new - 1;
-    /* The cache grows by one token a step: its mean length. Keys and values are f32. */
-    const size_t context = s->n_ids + (size_t)s->n_new / 2;
+    const double n = s->batch, n_ids = n * (double)s->n_ids;
+    const double vision = n * (bench_vision_flops(&c->vision) + bench_projector_flops(c));
+    const double text = n * bench_prefill_flops(&c->text, s->n_ids), steps = s->n_new - 1;
+    /* The cache grows by one token a step: its mean length, of all sequences together. Keys and
+     * values are f32. */
+    const size_t context = (size_t)s->batch * (s->n_ids + (size_t)s->n_new / 2);
     const double step = bench_step_bytes(c, s->matrix_bytes, sizeof(float), context);
 
     switch (figure) {
     case BENCH_FIGURE_VISION:
-        return (struct work){"vision", "images/s", 1, vision, 0};
+        return (struct work){"vision", "images/s", n, vision, 0};
     case BENCH_FIGURE_PREFILL_TEXT:
-        return (struct work){"prefill_text", "tokens/s", (double)s->n_ids, text, 0};
+        return (struct work){"prefill_text", "tokens/s", n_ids, text, 0};
     case BENCH_FIGURE_PREFILL:
-        return (struct work){"prefill", "tokens/s", (double)s->n_ids, vision + text, 0};
+        return (struct work){"prefill", "tokens/s", n_ids, vision + text, 0};
     case BENCH_FIGURE_DECODE:
-        return (struct work){"decode", "tokens/s", steps, 0, steps * step};
+        return (struct work){"decode", "tokens/s", n * steps, 0, steps * step};
     case BENCH_FIGURE_E2E:
     case BENCH_N_FIGURES:
         break;
     }
-    return (struct work){"e2e", "images/s", 1, vision + text, steps * step};
+    return (struct work){"e2e", "images/s", n, vision + text, steps * step};
 }
 
 static int64_t us_of(enum bench_figure figure, const struct bench_round *r)

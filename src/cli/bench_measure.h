@@ -1,5 +1,6 @@
 /* Rounds of a measurement: probe, vision, probe, prefill and decoding, probe; and what is told of
- * them. Times are those of the slowest rank. */
+ * them. A round is `batch` images and prompts: prefilled one after the other, then decoded in shared
+ * steps. Times are those of the slowest rank. */
 #ifndef BENCH_MEASURE_H
 #define BENCH_MEASURE_H
 
@@ -27,9 +28,12 @@ struct bench_subject {
     struct engine *engine;
     const void *probe_bytes; /* device memory of n_probe_bytes */
     size_t n_probe_bytes;
-    const float *pixels;
+    const float *const *pixels; /* [batch] images, and their slots */
+    const int *slot;
     const int32_t *ids;
     size_t n_ids;
+    int batch;       /* sequences */
+    int *seq;        /* [batch] while they are open */
     int n_new;       /* tokens, the prefill's included */
     int32_t *tokens; /* [n_new] */
     bool has_account;

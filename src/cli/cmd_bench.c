@@ -1,8 +1,8 @@
 /* paligrid bench: how fast, and how near to what this machine could do.
  *
  * Comma lists multiply. For each model, form of the weights and thread count the engine is made
- * once (loading: as often as asked), warmed up by one round that is not counted, and then runs
- * rounds until enough of them were steady, at most twice as many. All phases but load and comm come
+ * once (loading: as often as asked). For each batch it is warmed up by one round that is not
+ * counted, and then runs rounds until enough of them were steady, at most twice as many. All phases but load and comm come
  * out of the same rounds, so their ratios are those of one machine state. */
 #include "commands.h"
 
@@ -33,6 +33,8 @@ struct bench {
     struct engine *engine;
     void *probe_bytes; /* device memory */
     float *pixels;
+    const float *image[OPS_MAX_ROWS]; /* the same pixels for every sequence of a batch */
+    int slot[OPS_MAX_ROWS], seq[OPS_MAX_ROWS];
     int32_t *ids, *tokens;
     struct bench_round *round; /* [BENCH_MAX_ROUNDS] */
     struct bench_row row;      /* what all rows of a case share */
@@ -89,12 +91,27 @@ static int open_inputs(struct bench *b)
         b->pixels[i] = (float)(i * 2654435761u % 255) / 127.0f - 1.0f;
     for (size_t i = 0; i < n_ids; i++)
         b->ids[i] = i < n_image ? b->cfg.image_token : (int32_t)((i * 7919) % (size_t)n_words);
-    b->subject.pixels = b->pixels;
+    for (int i = 0; i < OPS_MAX_ROWS; i++) {
+        b->image[i] = b->pixels;
+        b->slot[i] = i;
+    }
+    b->subject.pixels = b->image;
+    b->subject.slot = b->slot;
+    b->subject.seq = b->seq;
     b->subject.ids = b->ids;
     b->subject.n_ids = n_ids;
     b->subject.tokens = b->tokens;
     b->subject.n_new = b->axes.phases & (BENCH_DECODE | BENCH_E2E) ? b->options->max_new_tokens : 1;
     return OK;
+}
+
+static int largest_batch(const struct bench_axes *a)
+{
+    int n = a->batch[0];
+
+    for (size_t i = 1; i < a->n_batches; i++)
+        n = a->batch[i] > n ? a->batch[i] : n;
+    return n;
 }
 
 static int open_engine(struct bench *b, enum weights_form form, struct weights_stats *stats)
@@ -105,8 +122,9 @@ static int open_engine(struct bench *b, enum weights_form form, struct weights_s
         .place = (enum weights_place)b->options->load,
         .max_prompt_tokens = b->cfg.vision.n_patches + b->options->bench_text_tokens,
         .max_new_tokens = b->options->max_new_tokens,
-        .max_images = 1,
+        .max_images = largest_batch(&b->axes),
         .max_beams = 1,
+        .max_seqs = largest_batch(&b->axes),
     };
 
     engine_destroy(b->engine);
@@ -294,7 +312,12 @@ static int run_phases(struct bench *b, enum weights_form form)
     b->subject.engine = b->engine;
     b->subject.matrix_bytes = matrix_bytes(b, form);
     TRY(comm_agree(b->comm, open_probe(b)));
-    return run_passes(b);
+    for (size_t i = 0; i < b->axes.n_batches; i++) {
+        b->subject.batch = b->row.batch = b->axes.batch[i];
+        TRY(run_passes(b));
+    }
+    b->row.batch = 1;
+    return OK;
 }
 
 /* ---- all cases ---- */

@@ -106,7 +106,7 @@ const struct option_row option_rows[] = {
     {"threads", 't', OPTION_TEXT, AT(bench_threads), "0", 0, 0, NULL, "LIST", BENCH,
      "threads of each rank; 0 is its share of the CPUs it may use"},
     {"batch", 'b', OPTION_TEXT, AT(bench_batch), "1", 0, 0, NULL, "LIST", BENCH,
-     "sequences at a time"},
+     "sequences that share steps; rates are of all of them together"},
     {"repetitions", 'r', OPTION_INT, AT(bench_repetitions), "5", 1, 100, NULL, "N", BENCH,
      "rounds that count; as many again may be thrown away as unsteady"},
     {"text-tokens", 0, OPTION_INT, AT(bench_text_tokens), "16", 1, 4096, NULL, "N", BENCH,

@@ -35,9 +35,9 @@ def bench(*args):
     return p.returncode, p.stdout.decode(), p.stderr.decode(errors="replace")
 
 
-def check_row(row):
+def check_row(row, batch=1):
     check("fields", FIELDS <= set(row), sorted(FIELDS - set(row)))
-    check("setting", (row["model"], row["ranks"], row["batch"], row["weights"]) == (MODEL, RANKS, 1, "bf16"), row)
+    check("setting", (row["model"], row["ranks"], row["batch"], row["weights"]) == (MODEL, RANKS, batch, "bf16"), row)
     check("order", 0 <= row["min"] <= row["median"] <= row["max"], row)
     check("rounds", 0 <= row["n"] and 2 <= row["n"] + row["discarded"] <= 4, row)
     check("steady means that rounds count", row["steady"] == (row["n"] > 0), row)
@@ -77,6 +77,20 @@ def test_json():
             check("no account", "account_ms" not in row, row)
 
 
+def test_batches_share_steps():
+    status, out, err = bench("-m", MODEL, "-t", "1", "-b", "1,3", "-o", "json", "--phases", "prefill,decode", "--account")
+    rows = [json.loads(line) for line in out.splitlines()]
+    phases = ["prefill_text", "prefill", "decode"]
+    check("a row for each batch and phase", [(r["batch"], r["phase"]) for r in rows] == [(b, p) for b in (1, 3) for p in phases], err or out)
+    for row in rows:
+        check_row(row, row["batch"])
+        check_account(row)
+    if status == 0:
+        ratio = rows[5]["bytes"] / rows[2]["bytes"]  # weights once a step, keys and values for each
+        check("bytes of a step", 1 < ratio < 3, ratio)
+        check("operations of a prompt", rows[3]["flops"] == 3 * rows[0]["flops"], rows)
+
+
 def test_csv_and_text():
     status, out, err = bench("-m", MODEL, "-t", "1", "-o", "csv", "--phases", "vision,decode", "--device", "ref")
     rows = list(csv.DictReader(io.StringIO(out)))
@@ -89,7 +103,7 @@ def test_csv_and_text():
 
 def test_errors_are_told_once():
     for args, status, words in ((["-m", "/nonexistent"], 78, "/nonexistent"), ([], 64, "bench needs --model"),
-                                (["-m", MODEL, "--phases", "walk"], 64, "walk"), (["-m", MODEL, "-b", "8"], 64, "--batch")):
+                                (["-m", MODEL, "--phases", "walk"], 64, "walk"), (["-m", MODEL, "-b", "1,300"], 64, "--batch: 300")):
         got, out, err = bench(*args)
         told = sum(words in line and " error " in line for line in err.splitlines())
         rows = [line for line in out.splitlines() if not line.startswith("#")]
@@ -98,6 +112,7 @@ def test_errors_are_told_once():
 
 def main():
     test_json()
+    test_batches_share_steps()
     test_csv_and_text()
     test_errors_are_told_once()
     print(f"{failed} failed on {RANKS} rank(s)")
