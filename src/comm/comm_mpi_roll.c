@@ -60,7 +60,9 @@ static int answer_one(struct comm_mpi *m)
 
 int mpi_roll_answer(struct comm_mpi *m, int64_t waited_us)
 {
-    return waited_us < LISTEN_AFTER_US ? OK : answer_one(m);
+    if (waited_us < LISTEN_AFTER_US || m->handle == MPI_COMM_NULL) /* null: it is just being made */
+        return OK;
+    return answer_one(m);
 }
 
 /* Requests of questions to the unreachable never end; they carry no buffer and are let go. */
