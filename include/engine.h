@@ -122,14 +122,19 @@ struct engine_request {
 };
 /* Is there a free sequence, and pages for n_ids and n_new tokens? [local], the same on all ranks. */
 bool engine_has_room(const struct engine *e, size_t n_ids, int n_new);
-/* Prefill and first token. *seq: 0 <= seq < max_seqs. ERR_INPUT: the request is at fault, nothing
- * is open. ERR_NOMEM when there is no room (see above). */
+/* Prefill and first token. *seq: 0 <= seq < max_seqs. The request is at fault, and nothing is open:
+ * ERR_INPUT; ERR_RANGE when its numbers leave the range of the exact sums. ERR_NOMEM when there is no
+ * room (see above). */
 int engine_admit(struct engine *e, const struct engine_request *r, int *seq);
-/* One more token for every open request that has not ended. *n_active: how many took part. */
+/* One more token for every open request that has not ended. *n_active: how many took part. A request
+ * whose numbers leave the range of the exact sums ends there, and the others go on. */
 int engine_advance(struct engine *e, int *n_active);
 bool engine_ended(const struct engine *e, int seq); /* [local] */
+/* [local] Why an open request ended without an answer; NULL if it did not. Valid until it leaves. */
+const char *engine_error(const struct engine *e, int seq);
 /* Hands out the answer of an open request (ended, or cut short) and frees its place. out->tokens
- * is the caller's, with room for the request's max_new_tokens. */
+ * is the caller's, with room for the request's max_new_tokens. ERR_RANGE, and *out untouched, for a
+ * request that engine_error tells about; its place is free then, too. */
 int engine_leave(struct engine *e, int seq, struct answer *out);
 
 #endif

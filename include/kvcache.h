@@ -35,6 +35,8 @@ int kvcache_fork(struct kvcache *kv, const struct kvseq *s, struct kvseq **out);
 /* Makes room for n_tok more tokens: pages taken, length grown. ERR_NOMEM when the pool is empty,
  * ERR_INPUT past max_tokens. */
 int kvcache_extend(struct kvcache *kv, struct kvseq *s, size_t n_tok);
+/* Takes the last n_tok tokens back, none of which a fork may share. */
+void kvcache_shrink(struct kvcache *kv, struct kvseq *s, size_t n_tok);
 size_t kvseq_len(const struct kvseq *s);
 /* Where layer `layer` of s lies; valid until the next extend of s. */
 struct ops_kv kvcache_layer(const struct kvcache *kv, const struct kvseq *s, int layer);

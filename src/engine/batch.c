@@ -5,6 +5,7 @@
  * room. The last token of an answer is never fed back and needs no place. */
 #include "engine.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "engine_impl.h"
@@ -78,15 +79,48 @@ int engine_admit(struct engine *e, const struct engine_request *r, int *seq)
     return OK;
 }
 
+static void end_by_error(struct request *q, int rc)
+{
+    q->rc = rc;
+    q->has_ended = true;
+    snprintf(q->error, sizeof q->error, "%s", log_last_error());
+}
+
+/* A step in which some row left the range of the exact sums, which all ranks have learnt: it is
+ * taken back and done again one by one, so that the row at fault is found and the others have their
+ * tokens, which are the same alone. */
+static int advance_each(struct engine *e, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        kvcache_shrink(e->kv, e->active[i]->seq, 1);
+    for (size_t i = 0; i < n; i++) {
+        const int rc = request_advance(e, &e->active[i], 1, NULL);
+
+        if (rc == ERR_RANGE)
+            end_by_error(e->active[i], rc);
+        else
+            TRY(rc);
+    }
+    return OK;
+}
+
 int engine_advance(struct engine *e, int *n_active)
 {
     size_t n = 0;
+    int rc = OK;
 
     for (int i = 0; i < e->params.max_seqs; i++)
         if (e->request[i].seq && !e->request[i].has_ended)
             e->active[n++] = &e->request[i];
     if (n > 0)
-        TRY(request_advance(e, e->active, n, NULL));
+        rc = request_advance(e, e->active, n, NULL);
+    if (rc == ERR_RANGE && n == 1) {
+        end_by_error(e->active[0], rc);
+        rc = OK;
+    } else if (rc == ERR_RANGE) {
+        rc = advance_each(e, n);
+    }
+    TRY(rc);
     *n_active = (int)n;
     return OK;
 }
@@ -102,12 +136,21 @@ bool engine_ended(const struct engine *e, int seq)
     return open_request(e, seq)->has_ended;
 }
 
+const char *engine_error(const struct engine *e, int seq)
+{
+    const struct request *q = open_request(e, seq);
+
+    return q->rc == OK ? NULL : q->error;
+}
+
 int engine_leave(struct engine *e, int seq, struct answer *out)
 {
     struct request *q = open_request(e, seq);
 
-    request_answer(q, out);
-    memcpy(out->tokens, q->tokens, (size_t)q->n_tokens * sizeof *q->tokens);
+    if (q->rc == OK) {
+        request_answer(q, out);
+        memcpy(out->tokens, q->tokens, (size_t)q->n_tokens * sizeof *q->tokens);
+    }
     close_request(e, q);
-    return OK;
+    return q->rc;
 }

@@ -32,7 +32,9 @@ static inline size_t engine_int4_group(int int4_group)
     return int4_group ? (size_t)int4_group : 32;
 }
 
-/* A prompt and what has been answered so far. It ends at an eos or at its length. */
+enum { REQUEST_ERROR_BYTES = 240 };
+
+/* A prompt and what has been answered so far. It ends at an eos, at its length, or by an error. */
 struct request {
     struct kvseq *seq; /* NULL: none, this place is free */
     struct generate_params g;
@@ -41,6 +43,8 @@ struct request {
     int32_t *tokens; /* [g.max_new_tokens] */
     int n_tokens;
     bool has_ended;
+    int rc; /* ERR_RANGE: there is no answer, as error says */
+    char error[REQUEST_ERROR_BYTES];
     double logprob;
     int64_t start_us, first_us, last_us; /* beginning, first token, last token */
 };

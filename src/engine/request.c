@@ -121,6 +121,7 @@ int request_start(struct engine *e, struct request *r, const int32_t *ids, size_
     r->n_tokens = 0;
     r->logprob = 0.0;
     r->has_ended = false;
+    r->rc = OK;
     r->start_us = clock_us();
     TRY(engine_prefill(e, r->seq, ids, n_ids, n_images, tap));
     TRY(choose(e, &r, 1, tap));

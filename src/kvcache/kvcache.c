@@ -220,6 +220,18 @@ int kvcache_extend(struct kvcache *kv, struct kvseq *s, size_t n_tok)
     return OK;
 }
 
+void kvcache_shrink(struct kvcache *kv, struct kvseq *s, size_t n_tok)
+{
+    const size_t n_left = s->n_tok - n_tok, n_pages = kvcache_pages_for(n_left);
+
+    ASSERT(s->is_open && n_tok <= s->n_tok);
+    for (size_t i = n_pages; i < kvcache_pages_for(s->n_tok); i++)
+        drop_page(kv, s->page[i]);
+    s->n_tok = n_left;
+    /* the page that is written next */
+    ASSERT(n_left % OPS_PAGE_TOKENS == 0 || kv->refs[s->page[n_pages - 1]] == 1);
+}
+
 size_t kvseq_len(const struct kvseq *s)
 {
     return s->n_tok;

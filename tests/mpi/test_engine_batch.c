@@ -266,6 +266,76 @@ static void a_bad_request_costs_itself(void **state)
     engine_case_close(&x);
 }
 
+/* The values that open request seq has kept of its first token become NaN, on this rank's heads. */
+static void poison(struct engine *e, int seq)
+{
+    const struct ops_kv kv = kvcache_layer(e->kv, e->request[seq].seq, 1);
+
+    kv.v[(size_t)kv.page[0] * kv.page_stride] = NAN;
+}
+
+/* One of three open requests fails in a step of all: the others' answers are as ever, whether its
+ * poison is on one rank or more. */
+static void numbers_out_of_range_cost_one_request(void **state)
+{
+    struct fixture *f = *state;
+    const struct engine_case_params p = params_of(f, true, 3, ENGINE_VISION_TENSOR);
+    const struct engine_case_request *q = f->request[1];
+    static const int which[3] = {1, 3, 4};
+    struct engine_case x;
+    struct engine_case_answer got;
+    int seq[3], n;
+
+    open_group(f, &x, &p);
+    for (int bad = 0; bad < 3; bad++) {
+        for (int i = 0; i < 3; i++)
+            ASSERT_ALL(f->world, engine_admit(x.engine, &q[which[i]].r, &seq[i]) == OK);
+        ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 3);
+        if (bad == 0 || comm_rank(f->world) == 0)
+            poison(x.engine, seq[bad]);
+        ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 3);
+        ASSERT_ALL(f->world, engine_ended(x.engine, seq[bad]));
+        ASSERT_ALL(f->world, strstr(engine_error(x.engine, seq[bad]), "attention output") != NULL);
+        while (n > 0)
+            ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK);
+        for (int i = 0; i < 3; i++) {
+            const bool failed = engine_error(x.engine, seq[i]) != NULL;
+            const int rc = leave(x.engine, seq[i], &got);
+
+            ASSERT_ALL(f->world, failed == (i == bad) && rc == (failed ? ERR_RANGE : OK));
+            ASSERT_ALL(f->world, failed || engine_case_same(&got.a, &f->alone[1][which[i]].a));
+        }
+    }
+    engine_case_close(&x);
+}
+
+/* The same in the prefill, and in a step that a request has to itself. */
+static void numbers_out_of_range_alone(void **state)
+{
+    struct fixture *f = *state;
+    const struct engine_case_params p = params_of(f, false, 1, ENGINE_VISION_TENSOR);
+    const struct engine_case_request *q = &f->request[0][4];
+    struct engine_case x;
+    struct engine_case_answer got;
+    int seq, n;
+
+    open_group(f, &x, &p);
+    ASSERT_ALL(f->world, engine_admit(x.engine, &q->r, &seq) == OK);
+    poison(x.engine, seq);
+    ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 1);
+    ASSERT_ALL(f->world, engine_ended(x.engine, seq) && engine_error(x.engine, seq) != NULL);
+    ASSERT_ALL(f->world, leave(x.engine, seq, &got) == ERR_RANGE);
+    x.engine->features[(size_t)q->slot[0] * x.engine->sizes.features / ENGINE_IMAGES] = NAN;
+    ASSERT_ALL(f->world, engine_admit(x.engine, &q->r, &seq) == ERR_RANGE);
+    ASSERT_ALL(f->world, engine_case_encode(&x) == OK);
+    ASSERT_ALL(f->world, engine_admit(x.engine, &q->r, &seq) == OK);
+    while (!engine_ended(x.engine, seq))
+        ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK);
+    ASSERT_ALL(f->world,
+               leave(x.engine, seq, &got) == OK && engine_case_same(&got.a, &f->alone[0][4].a));
+    engine_case_close(&x);
+}
+
 /* ---- images ---- */
 
 /* Features of n images, image i in slot (3 i + 1) mod 7, against those of the group together. */
@@ -386,6 +456,8 @@ int main(void)
         cmocka_unit_test(who_leaves_early_has_the_beginning),
         cmocka_unit_test(a_full_replica_says_so),
         cmocka_unit_test(a_bad_request_costs_itself),
+        cmocka_unit_test(numbers_out_of_range_cost_one_request),
+        cmocka_unit_test(numbers_out_of_range_alone),
         cmocka_unit_test(images_have_the_same_bits_dealt_out),
         cmocka_unit_test(a_spoilt_image_fails_everywhere),
         cmocka_unit_test(bytes_are_as_planned),

@@ -184,6 +184,29 @@ static void a_fork_at_a_page_border_takes_no_page(void **state)
     assert_int_equal(kvcache_free_pages(f->kv), PAGES);
 }
 
+static void what_is_taken_back_can_be_written_again(void **state)
+{
+    struct fixture *f = *state;
+    struct kvseq *a = open_with(f, 1, 128), *b;
+
+    assert_int_equal(kvcache_extend(f->kv, a, 1), OK); /* a page for one token */
+    assert_int_equal(kvcache_free_pages(f->kv), PAGES - 3);
+    kvcache_shrink(f->kv, a, 1);
+    assert_int_equal(kvcache_free_pages(f->kv), PAGES - 2);
+    assert_int_equal(kvseq_len(a), 128);
+    assert_int_equal(kvcache_fork(f->kv, a, &b), OK); /* a border: shared pages are not written */
+    kvcache_shrink(f->kv, a, 0);
+    kvcache_close(f->kv, b);
+    kvcache_shrink(f->kv, a, 100);
+    assert_int_equal(kvcache_free_pages(f->kv), PAGES - 1);
+    assert_int_equal(kvcache_extend(f->kv, a, 60), OK);
+    write_tokens(f, a, 7, 28, 88);
+    assert_tokens(f, a, 1, 0, 28);
+    assert_tokens(f, a, 7, 28, 88);
+    kvcache_close(f->kv, a);
+    assert_int_equal(kvcache_free_pages(f->kv), PAGES);
+}
+
 static void refusals_name_the_limit_and_change_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -268,6 +291,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_fork_shares_full_pages_and_copies_the_last, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_fork_at_a_page_border_takes_no_page, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_taken_back_can_be_written_again, setup,
         cmocka_unit_test_setup_teardown(refusals_name_the_limit_and_change_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(many_forks_lose_no_page, setup, teardown),

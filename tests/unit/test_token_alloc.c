@@ -1,5 +1,5 @@
 // RANKS: 1
-/* Drawing and beam steps allocate nothing.
+/* Drawing, beam steps and the steps that requests share allocate nothing.
  *
  * The allocator's entry points are replaced by counting ones: under AddressSanitizer through its
  * own hook, otherwise by defining them here, which the dynamic linker then prefers (glibc keeps
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "beam.h"
+#include "engine_case.h"
 #include "rng.h"
 #include "sampler.h"
 #include "status.h"
@@ -142,12 +143,57 @@ static void test_beam(void **state)
     beam_destroy(b);
 }
 
+/* Admission, steps and leaving; a first round is not counted, because threads and their stacks come
+ * with the first work they get. */
+static void requests_come_and_go(struct engine_case *x,
+                                 const struct engine_case_request q[ENGINE_REQUESTS])
+{
+    int32_t tokens[ENGINE_NEW];
+    struct answer a = {.tokens = tokens};
+    int seq[ENGINE_REQUESTS], n_active = 1, n_steps = 0;
+
+    for (int i = 0; i < ENGINE_REQUESTS; i++)
+        assert_int_equal(engine_admit(x->engine, &q[i].r, &seq[i]), OK);
+    while (n_active > 0) {
+        assert_int_equal(engine_advance(x->engine, &n_active), OK);
+        n_steps++;
+    }
+    for (int i = 0; i < ENGINE_REQUESTS; i++)
+        assert_int_equal(engine_leave(x->engine, seq[i], &a), OK);
+    assert_true(n_steps > 2);
+}
+
+static void test_requests(void **state)
+{
+    (void)state;
+    for (int cpu = 0; cpu < 2; cpu++) {
+        const struct engine_case_params p = {.cpu = cpu, .max_seqs = ENGINE_REQUESTS};
+        struct engine_case_request q[ENGINE_REQUESTS];
+        struct engine_case x;
+        struct comm *self;
+        size_t before;
+
+        assert_int_equal(comm_create_self(&self), OK);
+        assert_int_equal(engine_case_open(&x, self, &p), OK);
+        assert_int_equal(engine_case_encode(&x), OK);
+        for (int i = 0; i < ENGINE_REQUESTS; i++)
+            engine_case_request(&q[i], &x.cfg, i);
+        requests_come_and_go(&x, q);
+        before = n_allocations;
+        requests_come_and_go(&x, q);
+        assert_int_equal(n_allocations, before);
+        engine_case_close(&x);
+        comm_destroy(self);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_counter_counts),
         cmocka_unit_test(test_draw),
         cmocka_unit_test(test_beam),
+        cmocka_unit_test(test_requests),
     };
 
     start_counting();
