@@ -41,7 +41,7 @@ have = $(shell pkg-config --exists $(1) 2>/dev/null && echo $(1))
 HDF5 := $(firstword $(call have,hdf5-serial) $(call have,hdf5-openmpi) hdf5)
 SECCOMP := $(call have,libseccomp)
 TURBO := $(call have,libturbojpeg)
-PACKAGES := $(HDF5) jansson $(TURBO) libwebp libwebpdemux libxxhash libarchive sentencepiece $(SECCOMP)
+PACKAGES := $(HDF5) jansson $(TURBO) libwebp libwebpdemux libxxhash libarchive libcrypto sentencepiece $(SECCOMP)
 INCLUDES := -Iinclude $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(PACKAGES) 2>/dev/null)) \
 	-isystem /usr/include/stb
 # The vector kernels' threads. With clang: libomp-dev.

@@ -36,6 +36,7 @@ BEGIN {
     foreign["^sentencepiece"] = "tokenizer"
     foreign["^(stb/)?stb_image"] = "image"
     foreign["^turbojpeg\\.h$|^jpeglib\\.h$|^webp/"] = "image"
+    foreign["^openssl/"] = "cli"
     foreign["^seccomp\\.h$"] = "image"
     foreign["^archive(_entry)?\\.h$"] = "dataset"
 }

@@ -17,6 +17,7 @@
 #include "clock.h"
 #include "coord.h"
 #include "fault.h"
+#include "preflight.h"
 #include "session.h"
 #include "status.h"
 
@@ -251,6 +252,8 @@ static int run_all(struct batch *b, int *exit_status)
     TRY(comm_split(b->world,
                    b->plan.layout.replica < 0 ? b->plan.layout.replicas : b->plan.layout.replica,
                    &b->group));
+    if (b->options->preflight)
+        TRY(preflight_run(b->options, b->world, b->group, stderr));
     TRY(comm_agree(b->world, start_session(b)));
     TRY(check_same_model(b));
     TRY(comm_agree(b->world, is_root(b) ? open_journal(b) : OK));

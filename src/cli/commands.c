@@ -12,6 +12,7 @@ static const struct command_call commands[] = {
     {COMMAND_INFO, 0, .alone = cmd_info},
     {COMMAND_CONVERT, 0, .alone = cmd_convert},
     {COMMAND_PLAN, 0, .alone = cmd_plan},
+    {COMMAND_CHECK, 0, .alone = cmd_check},
     {COMMAND_STATUS, 0, .alone = cmd_status},
 };
 

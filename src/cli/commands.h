@@ -43,6 +43,7 @@ int cmd_info(const struct options *o, FILE *f);
 int cmd_export(const struct options *o, FILE *f);
 int cmd_convert(const struct options *o, FILE *f);
 int cmd_plan(const struct options *o, FILE *f);
+int cmd_check(const struct options *o, FILE *f);
 int cmd_status(const struct options *o, FILE *f);
 void cmd_version(const struct options *o, FILE *f);
 

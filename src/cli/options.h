@@ -102,6 +102,10 @@ struct options {
     double max_error_rate, sync_s, progress_s, deadline_s, drain_s;
     bool allow_idle;
 
+    /* check */
+    char *check_index;
+    bool check_write_index;
+
     /* status */
     char *status_dir;
     double status_every_s;

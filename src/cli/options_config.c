@@ -215,6 +215,12 @@ static void check_convert(struct options *o)
         option_error(o, "convert needs --out, the file to write");
 }
 
+static void check_check(struct options *o)
+{
+    if (!o->model)
+        option_error(o, "check needs --model");
+}
+
 static void check_plan(struct options *o)
 {
     if (!o->model)
@@ -233,6 +239,7 @@ void options_check(struct options *o)
         {COMMAND_EXPORT, check_export},
         {COMMAND_BENCH, check_bench},
         {COMMAND_PLAN, check_plan},
+        {COMMAND_CHECK, check_check},
         {COMMAND_CONVERT, check_convert},
     };
 
