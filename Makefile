@@ -11,6 +11,7 @@ MPICC ?= mpicc
 PYTHON ?= /usr/bin/python3
 FUZZ_SECONDS ?= 60
 B := $(BUILD)/$(VARIANT)
+.DEFAULT_GOAL := all
 
 ifeq ($(origin CC),default)
 CC := gcc
@@ -36,6 +37,8 @@ COMMON := -g $(OPT) $(EXACT) $(WARN) -fvisibility=hidden -D_POSIX_C_SOURCE=20080
 CFLAGS_ALL := -std=c11 $(COMMON) $(WARN_C) $(CFLAGS_EXTRA)
 CXXFLAGS_ALL := -std=c++17 $(COMMON) $(CFLAGS_EXTRA)
 
+include src/ops/cuda/build.mk
+
 # ---- libraries; foreign headers count as system headers, their warnings are not ours ----
 have = $(shell pkg-config --exists $(1) 2>/dev/null && echo $(1))
 HDF5 := $(firstword $(call have,hdf5-serial) $(call have,hdf5-openmpi) hdf5)
@@ -43,10 +46,10 @@ SECCOMP := $(call have,libseccomp)
 TURBO := $(call have,libturbojpeg)
 PACKAGES := $(HDF5) jansson $(TURBO) libwebp libwebpdemux libxxhash libarchive libcrypto sentencepiece $(SECCOMP)
 INCLUDES := -Iinclude $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(PACKAGES) 2>/dev/null)) \
-	-isystem /usr/include/stb
+	-isystem /usr/include/stb $(CUDA_INCLUDES)
 # The vector kernels' threads. With clang: libomp-dev.
 OPENMP := -fopenmp
-LDLIBS := $(OPENMP) -Wl,--as-needed $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lstdc++ -lm -lpthread
+LDLIBS := $(OPENMP) -Wl,--as-needed $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lstdc++ -lm -lpthread $(CUDA_LIBS)
 
 # Pixels depend on the decoders, so the program names their versions. stb_image's is in its first line.
 version = $(1) $(shell pkg-config --modversion $(2) 2>/dev/null)
@@ -60,9 +63,9 @@ SANDBOX_OFF := src/image/$(if $(SECCOMP),sandbox_none.c,sandbox_seccomp.c)
 JPEG_OFF := src/image/$(if $(TURBO),jpeg_stb.c,jpeg_turbo.c)
 CPU_OFF := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),src/ops/cpu/ops_cpu_none.c,\
 	$(filter-out src/ops/cpu/ops_cpu_none.c,$(wildcard src/ops/cpu/*.c)))
-SRC := $(filter-out $(SANDBOX_OFF) $(JPEG_OFF) $(CPU_OFF) src/cli/main.c,$(sort $(shell find src -name '*.c')))
+SRC := $(filter-out $(SANDBOX_OFF) $(JPEG_OFF) $(CPU_OFF) $(CUDA_OFF) $(NCCL_OFF) src/cli/main.c,$(sort $(shell find src -name '*.c')))
 SRC_CXX := $(sort $(shell find src -name '*.cc'))
-OBJ := $(SRC:%.c=$(B)/%.o) $(SRC_CXX:%.cc=$(B)/%.o) $(B)/build_info.o
+OBJ := $(SRC:%.c=$(B)/%.o) $(SRC_CXX:%.cc=$(B)/%.o) $(CUDA_OBJ) $(B)/build_info.o
 LIB := $(B)/libpaligrid.a
 PROGRAM := $(B)/paligrid
 SHEET := $(B)/contact_sheet
@@ -71,7 +74,8 @@ SHEET := $(B)/contact_sheet
 # helps the test programs and is linked into all of them.
 TEST_SRC := $(sort $(shell find tests -name 'test_*.c'))
 TESTS := $(TEST_SRC:%.c=$(B)/%)
-HELP_OBJ := $(patsubst %.c,$(B)/%.o,$(sort $(shell find tests -name '*.c' ! -name 'test_*' ! -name 'fuzz_*')))
+HELP_OBJ := $(patsubst %.c,$(B)/%.o,$(sort $(shell find tests -name '*.c' ! -name 'test_*' ! -name 'fuzz_*'))) \
+	$(SHIM)/shim.o
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 
 Q := $(if $(V),,@)
@@ -121,7 +125,7 @@ replace_if_changed = cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
 	@pkg-config --exists --print-errors $(PACKAGES) || { echo 'run scripts/install_deps.sh' >&2; exit 1; }
-	@printf '%s\n' '$(CC) $(CXX) $(CFLAGS_ALL) $(INCLUDES)' >$@.new; $(replace_if_changed)
+	@printf '%s\n' '$(CC) $(CXX) $(CFLAGS_ALL) $(INCLUDES) $(NVCC) $(NVCC_FLAGS)' >$@.new; $(replace_if_changed)
 $(B)/build_info.c: FORCE
 	@mkdir -p $(@D)
 	@scripts/build_info.sh '$(VERSION)' '$(CC)' '$(VARIANT): $(OPT) $(EXACT) $(CFLAGS_EXTRA)' >$@.new

@@ -144,7 +144,7 @@ struct case_pages case_pages(const float *k, const float *v, size_t n_keys, size
 {
     const size_t n_pages = (n_keys + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
     const size_t head = OPS_PAGE_TOKENS * d_head,
-                 stride = n_kv * head + 3; /* a gap between pages */
+                 stride = n_kv * head + 4; /* a gap between pages */
     struct case_pages p = {.n_elems = n_pages * stride};
 
     p.kv = (struct ops_kv){.page_stride = stride, .head_stride = head};

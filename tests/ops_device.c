@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ops_case.h"
+#include "ops_cuda.h"
 #include "status.h"
 
 /* Room for every contract test's largest call. */
@@ -84,6 +85,41 @@ static int open_amx_decode(void **state)
     return open_cpu(state, OPS_ISA_AMX, OPS_PHASE_DECODE);
 }
 
+static int open_gpu(void **state, int (*open)(struct device **, const struct ops_cuda_params *),
+                    enum ops_phase phase)
+{
+    const struct ops_cuda_params p = {.reproducible = true, .timeout_s = 60};
+    struct device *d;
+
+    log_init(LOG_WARN);
+    if (open(&d, &p) != OK || ops_reserve(d, MAX_TOK, MAX_COLS) != OK)
+        return -1;
+    ops_set_phase(d, phase);
+    phase_now = phase;
+    *state = d;
+    return 0;
+}
+
+static int open_shim(void **state)
+{
+    return open_gpu(state, ops_open_cuda_shim, OPS_PHASE_PREFILL);
+}
+
+static int open_shim_decode(void **state)
+{
+    return open_gpu(state, ops_open_cuda_shim, OPS_PHASE_DECODE);
+}
+
+static int open_cuda(void **state)
+{
+    return open_gpu(state, ops_open_cuda, OPS_PHASE_PREFILL);
+}
+
+static int open_cuda_decode(void **state)
+{
+    return open_gpu(state, ops_open_cuda, OPS_PHASE_DECODE);
+}
+
 static int close_table(void **state)
 {
     ops_close(*state);
@@ -94,28 +130,42 @@ static const struct {
     const char *name;
     CMFixtureFunction open;
     enum ops_isa isa; /* AUTO: runs anywhere */
+    bool on_gpu;
 } table[] = {
-    {"ref", open_ref, OPS_ISA_AUTO},
-    {"avx2, prefill", open_avx2, OPS_ISA_AVX2},
-    {"avx2, decode", open_avx2_decode, OPS_ISA_AVX2},
-    {"avx512, prefill", open_avx512, OPS_ISA_AVX512},
-    {"avx512, decode", open_avx512_decode, OPS_ISA_AVX512},
-    {"avx512_bf16, prefill", open_avx512_bf16, OPS_ISA_AVX512_BF16},
-    {"avx512_bf16, decode", open_avx512_bf16_decode, OPS_ISA_AVX512_BF16},
-    {"amx, prefill", open_amx, OPS_ISA_AMX},
-    {"amx, decode", open_amx_decode, OPS_ISA_AMX},
+    {"ref", open_ref, OPS_ISA_AUTO, false},
+    {"avx2, prefill", open_avx2, OPS_ISA_AVX2, false},
+    {"avx2, decode", open_avx2_decode, OPS_ISA_AVX2, false},
+    {"avx512, prefill", open_avx512, OPS_ISA_AVX512, false},
+    {"avx512, decode", open_avx512_decode, OPS_ISA_AVX512, false},
+    {"avx512_bf16, prefill", open_avx512_bf16, OPS_ISA_AVX512_BF16, false},
+    {"avx512_bf16, decode", open_avx512_bf16_decode, OPS_ISA_AVX512_BF16, false},
+    {"amx, prefill", open_amx, OPS_ISA_AMX, false},
+    {"amx, decode", open_amx_decode, OPS_ISA_AMX, false},
+    {"cuda kernels on the host, prefill", open_shim, OPS_ISA_AUTO, false},
+    {"cuda kernels on the host, decode", open_shim_decode, OPS_ISA_AUTO, false},
+    {"cuda, prefill", open_cuda, OPS_ISA_AUTO, true},
+    {"cuda, decode", open_cuda_decode, OPS_ISA_AUTO, true},
 };
+
+static bool is_here(size_t i)
+{
+    char reason[OPS_CUDA_REASON_BYTES];
+
+    if (table[i].on_gpu)
+        return ops_cuda_count(reason) > 0;
+    return table[i].isa <= ops_cpu_best_isa();
+}
 
 int case_run_tables(const struct CMUnitTest *tests, size_t n_tests)
 {
     int n_failed = 0;
 
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        if (table[i].isa <= ops_cpu_best_isa())
+        if (is_here(i))
             n_failed +=
                 _cmocka_run_group_tests(table[i].name, tests, n_tests, table[i].open, close_table);
         else
-            print_message("%s: not on this CPU\n", table[i].name);
+            print_message("%s: not on this machine\n", table[i].name);
     return n_failed;
 }
 
@@ -126,14 +176,26 @@ static bool has_bf16(const struct device *d)
     return strcmp(name, "cpu-avx512_bf16") == 0 || strcmp(name, "cpu-amx") == 0;
 }
 
+static bool is_gpu(const struct device *d)
+{
+    return strcmp(ops_name(d), "cuda") == 0;
+}
+
+/* A GPU rounds inputs, and Q4 weights, to bf16 in prefill. */
 double case_x_rounding(const struct device *d, enum dtype weights)
 {
-    return has_bf16(d) && weights == DTYPE_BF16 ? 0x1p-8 : 0.0;
+    if (is_gpu(d))
+        return phase_now == OPS_PHASE_PREFILL && weights != DTYPE_F32 && weights != DTYPE_F16
+                   ? 0x1.02p-8
+                   : 0.0;
+    if (!has_bf16(d) || weights == DTYPE_F32 || weights == DTYPE_F16)
+        return 0.0;
+    return weights == DTYPE_Q4 ? 0x1p-7 + 0x1p-16 : 0x1p-8;
 }
 
 double case_attention_rounding(const struct device *d, enum dtype precision)
 {
-    return has_bf16(d) && phase_now == OPS_PHASE_PREFILL && precision == DTYPE_BF16 ? 0x1p-9 : 0.0;
+    return (has_bf16(d) || is_gpu(d)) && phase_now == OPS_PHASE_PREFILL && precision == DTYPE_BF16 ? 0x1p-9 : 0.0;
 }
 
 void *case_put(struct device *d, const void *host, size_t n_bytes)

@@ -7,14 +7,19 @@
 #include <stddef.h>
 
 #include "ops.h"
+#include "ops_cuda.h"
 
 struct CMUnitTest;
+
+/* The CUDA kernels, run on the host: tests/cuda_shim. */
+int ops_open_cuda_shim(struct device **out, const struct ops_cuda_params *p);
 
 /* Runs the tests once for every table of this build, *state being its device; the number of
  * failures, for main. */
 int case_run_tables(const struct CMUnitTest *tests, size_t n_tests);
-/* The relative error a table may make of each input of a linear layer before it multiplies, with
- * weights of this type: tables with bf16 instructions round inputs to bf16 for bf16 weights. */
+/* The relative error a table may make of each product of a linear layer before it adds, with weights
+ * of this type: tables with bf16 instructions round inputs to bf16 for all but F32 and F16, and Q4
+ * weights, too. */
 double case_x_rounding(const struct device *d, enum dtype weights);
 
 /* The same for the four factors of attention: tables with bf16 instructions round them in prefill. */

@@ -1,0 +1,159 @@
+/* Which kernel multiplies: by phase and weight type alone, never by the number of rows.
+ *
+ * DECODE: f32 inputs, weights widened in registers. PREFILL: BF16, Q8 and Q4 on tensor cores with
+ * inputs rounded to bf16, BF16 through cuBLASLt unless the device is reproducible; F32 and F16 with
+ * f32 factors. Exact sums always take our own kernels, which no library has. */
+#include "cuda_impl.h"
+
+#include "sizes.h"
+#include "status.h"
+
+static size_t round_8(size_t n)
+{
+    return size_align(n, 8);
+}
+
+int cuda_reserve(struct device *d, size_t max_tok, size_t max_cols)
+{
+    struct cuda_context *c = cuda_of(d);
+    size_t n;
+    void *p;
+
+    ASSERT(!c->x16);
+    TRY(size_mul(&n, max_tok, round_8(max_cols), "prefill inputs"));
+    TRY(size_mul(&n, n, sizeof(float), "prefill inputs"));
+    TRY(cuda_alloc(d, n / 2, &p));
+    c->x16 = p;
+    if (c->lt) {
+        TRY(cuda_alloc(d, n, &p));
+        c->up = p;
+        TRY(cuda_alloc(d, max_cols * sizeof(float), &p));
+        c->bias = p;
+    }
+    c->max_tok = max_tok;
+    c->max_cols = max_cols;
+    return OK;
+}
+
+static bool is_f32_product(const struct tensor *w)
+{
+    return ops_precision_beside(w) == DTYPE_F32;
+}
+
+/* x as bf16 in scratch. */
+static int narrow_inputs(struct cuda_context *c, const float *x, size_t n_tok, size_t n_in)
+{
+    ASSERT(n_tok <= c->max_tok && n_in <= c->max_cols);
+    CUDA_TRY(n_in ? kernel_bf16_rows(c->stream, c->x16, x, n_tok, n_in) : 0);
+    return OK;
+}
+
+/* Bias and GELU ride along where the library takes them; it wants the bias in f32. */
+static bool library_multiplies(struct cuda_context *c, const struct kernel_linear *l)
+{
+    const bool has_bias = l->bias && l->w.n_rows <= c->max_cols;
+    struct lt_product p = {.y = l->y,
+                           .x = c->x16,
+                           .w = l->w.data,
+                           .bias = has_bias ? c->bias : NULL,
+                           .gelu = l->gelu && (has_bias || !l->bias),
+                           .n_tok = l->n_tok,
+                           .n_out = l->w.n_rows,
+                           .n_in = l->w.n_cols,
+                           .x_stride = round_8(l->w.n_cols)};
+
+    if (has_bias && kernel_widen(c->stream, c->bias, l->bias) != 0)
+        return false;
+    if ((p.bias || !l->bias) && lt_multiply(c->lt, c->stream, &p))
+        return true;
+    p.bias = NULL;
+    p.gelu = 0;
+    return (l->bias || l->gelu) && lt_multiply(c->lt, c->stream, &p) &&
+           kernel_bias_act(c->stream, l->y, l->bias, l->gelu, l->n_tok, l->w.n_rows) == 0;
+}
+
+static bool library_takes(const struct cuda_context *c, const struct kernel_linear *l)
+{
+    return c->lt && !c->reproducible && l->w.type == DTYPE_BF16 && l->w.n_cols % 8 == 0;
+}
+
+/* gate into y, up into scratch, then the gate closes. */
+static bool library_multiplies_pair(struct cuda_context *c, const struct kernel_linear *l)
+{
+    struct kernel_linear gate = *l, up = *l;
+
+    if (l->n_tok > c->max_tok || l->w.n_rows > c->max_cols)
+        return false;
+    gate.up = up.up = NULL;
+    up.w = *l->up;
+    up.y = c->up;
+    return library_multiplies(c, &gate) && library_multiplies(c, &up) &&
+           kernel_gate(c->stream, l->y, c->up, l->n_tok * l->w.n_rows) == 0;
+}
+
+static int multiply(struct device *d, const struct kernel_linear *l, bool is_f32)
+{
+    struct cuda_context *c = cuda_of(d);
+
+    if (d->phase == OPS_PHASE_DECODE) {
+        CUDA_TRY(kernel_linear_decode(c->stream, l));
+        return OK;
+    }
+    if (is_f32) {
+        CUDA_TRY(kernel_linear_f32(c->stream, l));
+        return OK;
+    }
+    TRY(narrow_inputs(c, l->x, l->n_tok, l->w.n_cols));
+    if (library_takes(c, l) &&
+        (l->up ? library_multiplies_pair(c, l) : library_multiplies(c, l)))
+        return OK;
+    CUDA_TRY(kernel_linear_prefill(c->stream, l, c->x16));
+    return OK;
+}
+
+int cuda_linear(struct device *d, float *y, const float *x, const struct tensor *w,
+                const struct tensor *bias, enum ops_act act, size_t n_tok)
+{
+    const struct kernel_weight b = bias ? cuda_weight(bias) : (struct kernel_weight){0};
+    const struct kernel_linear l = {.y = y,
+                                    .x = x,
+                                    .w = cuda_weight(w),
+                                    .bias = bias ? &b : NULL,
+                                    .gelu = act == OPS_ACT_GELU_TANH,
+                                    .n_tok = n_tok};
+
+    return multiply(d, &l, is_f32_product(w));
+}
+
+int cuda_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate,
+                      const struct tensor *w_up, size_t n_tok)
+{
+    const struct kernel_weight up = cuda_weight(w_up);
+    const struct kernel_linear l = {
+        .y = y, .x = x, .w = cuda_weight(w_gate), .up = &up, .n_tok = n_tok};
+
+    return multiply(d, &l, is_f32_product(w_gate));
+}
+
+int cuda_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,
+                      const struct tensor *w, size_t chunk_elems, float limit, size_t n_tok)
+{
+    struct cuda_context *c = cuda_of(d);
+    const struct kernel_linear_fixed l = {.acc = acc,
+                                          .n_out_of_range = n_out_of_range,
+                                          .x = x,
+                                          .w = cuda_weight(w),
+                                          .chunk = (uint32_t)chunk_elems,
+                                          .limit = limit,
+                                          .n_tok = n_tok};
+
+    if (d->phase == OPS_PHASE_DECODE) {
+        CUDA_TRY(kernel_linear_fixed_decode(c->stream, &l));
+    } else if (is_f32_product(w)) {
+        CUDA_TRY(kernel_linear_fixed_f32(c->stream, &l));
+    } else {
+        TRY(narrow_inputs(c, x, n_tok, w->dim[1]));
+        CUDA_TRY(kernel_linear_fixed_prefill(c->stream, &l, c->x16));
+    }
+    return OK;
+}
