@@ -291,7 +291,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_fork_shares_full_pages_and_copies_the_last, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_fork_at_a_page_border_takes_no_page, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_is_taken_back_can_be_written_again, setup,
+        cmocka_unit_test_setup_teardown(what_is_taken_back_can_be_written_again, setup, teardown),
         cmocka_unit_test_setup_teardown(refusals_name_the_limit_and_change_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(many_forks_lose_no_page, setup, teardown),
