@@ -117,6 +117,7 @@ static bool is_ours(const char *name)
         "results.h5.tmp",      "coco_captions.json.tmp", "coco_detections.json.tmp",
         "categories.json.tmp", "vqa.json.tmp",           "openai.jsonl.tmp",
         "metadata.jsonl.tmp",  "stats.json.tmp",         "_SUCCESS.tmp",
+        "_DONE.tmp",
     };
     const size_t n = strlen(name);
 

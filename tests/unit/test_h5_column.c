@@ -30,8 +30,8 @@ static int make_scratch(void **state)
     strcpy(s->dir, "/tmp/paligrid_h5_XXXXXX");
     if (!mkdtemp(s->dir))
         return -1;
-    for (int i = 0; i < 2; i++)
-        snprintf(s->path[i], sizeof s->path[i], "%s/%d.h5", s->dir, i);
+    snprintf(s->path[0], sizeof s->path[0], "%s/a.h5", s->dir);
+    snprintf(s->path[1], sizeof s->path[1], "%s/b.h5", s->dir);
     *state = s;
     return 0;
 }
