@@ -33,9 +33,12 @@ void batch_signals_init(void)
     set_all(count);
 }
 
+/* A launcher that ends all ranks when the first leaves (srun -K) sends SIGTERM to those that are
+ * just leaving, too; the exit status is to stay theirs. */
 void batch_signals_release(void)
 {
-    set_all(SIG_DFL);
+    set_all(SIG_IGN);
+    signal(SIGINT, SIG_DFL);
 }
 
 const volatile int *batch_signals_count(void)
