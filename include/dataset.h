@@ -116,9 +116,11 @@ void sample_free(struct sample *s);
 /* What the input is, as far as it can be told without reading it all: key and text for the run's
  * configuration (format, source, size and modification time of a single file). */
 const char *dataset_identity(const struct dataset *d);
+/* "manifest", ...; "once" before the first sample of what can be read once only (stdin, a FIFO): opening
+ * it takes nothing from it. */
+const char *dataset_format_name(const struct dataset *d);
 /* How a VIDEO image of this sample is to be cut, for image_load_video. */
 struct image_clip sample_clip(const struct sample *s);
-const char *dataset_format_name(const struct dataset *d);
 
 /* A sample as one run of bytes, for sending to another rank of the same build, and back.
  * sample_read checks every length: ERR_COMM when the bytes are no sample. */

@@ -1,4 +1,4 @@
-/* Opening an input, and making samples of its records: prompts, numbers, ids, digests, the limit.
+/* Samples out of records: prompts, numbers, ids, digests, the limit.
  *
  * A reader gives one draft for each record of the input. Here it gets its prompts (its own, or the
  * templates filled in), every prompt a number, and drafts that follow each other and name the same
@@ -9,34 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "dataset_impl.h"
-#include "ids.h"
-#include "lines.h"
+#include "dataset_state.h"
 #include "sample.h"
 #include "status.h"
 #include "template.h"
-
-enum { DEFAULT_MAX_RECORD_BYTES = 256 << 20, MAX_PROMPTS_GIVEN = 1024, MAX_FRAMES = 1024 };
-
-struct dataset {
-    struct reader_params params;
-    struct reader *reader;
-    struct ids *ids; /* NULL: not compared */
-    char *source, *identity;
-    char **prompt; /* [n_prompts], owned */
-    size_t n_prompts;
-    int64_t limit;         /* < 0: none */
-    int64_t n_given;       /* records given out */
-    int64_t n_read;        /* records of the input */
-    struct draft draft[2]; /* the one in work, and the one read ahead */
-    int current;
-    bool is_ahead, at_end, may_join;
-    int failed; /* what ended the input early; told once all before it is given out */
-    struct sample_record *record; /* [room_records], of the sample in work */
-    size_t n_records, room_records;
-};
 
 /* ---- one draft ---- */
 
@@ -60,6 +37,7 @@ static int check_id(struct dataset *d, const struct draft *draft)
 static int read_draft(struct dataset *d, struct draft *draft)
 {
     draft_reset(draft);
+    TRY(dataset_open_reader(d));
     TRY(d->reader->ops->next(d->reader, draft, &d->at_end));
     if (d->at_end)
         return OK;
@@ -293,211 +271,6 @@ int dataset_next(struct dataset *d, struct sample **out)
     TRY(add_draft(d, draft));
     TRY(join(d, draft));
     return pack(d, draft, out);
-}
-
-/* ---- opening ---- */
-
-static int check_params(const struct dataset_params *p)
-{
-    if (!p->source || p->source[0] == '\0')
-        return FAIL(ERR_USAGE, "no input is given");
-    if (p->n_prompts > MAX_PROMPTS_GIVEN)
-        return FAIL(ERR_USAGE, "%zu prompts; at most %d", p->n_prompts, MAX_PROMPTS_GIVEN);
-    if (p->n_frames < 0 || p->n_frames > MAX_FRAMES)
-        return FAIL(ERR_USAGE, "%d frames of a video; at most %d", p->n_frames, MAX_FRAMES);
-    if (p->n_frames > 0 && p->sampling != DATASET_UNIFORM && !(p->sampling_step > 0))
-        return FAIL(ERR_USAGE, "the sampling step of videos must be above 0");
-    for (size_t k = 0; k < p->n_prompts; k++)
-        TRY(template_check(p->prompt[k]));
-    return OK;
-}
-
-static size_t max_record_bytes(const struct dataset_params *p)
-{
-    return p->max_record_bytes ? p->max_record_bytes : DEFAULT_MAX_RECORD_BYTES;
-}
-
-static int copy_text(char **out, const char *text)
-{
-    *out = strdup(text);
-    return *out ? OK : FAIL(ERR_NOMEM, "data set");
-}
-
-/* Where relative names of pictures start. */
-static int set_images_dir(struct dataset *d, const struct dataset_params *p,
-                          enum dataset_format format)
-{
-    struct stat st;
-
-    if (p->images_dir)
-        return copy_text(&d->params.images_dir, p->images_dir);
-    if (stat(d->source, &st) == 0 && S_ISDIR(st.st_mode))
-        return copy_text(&d->params.images_dir, d->source);
-    if (format == DATASET_FILES || strcmp(d->source, "-") == 0)
-        return copy_text(&d->params.images_dir, "");
-    d->params.images_dir = path_directory(d->source);
-    return d->params.images_dir ? OK : FAIL(ERR_NOMEM, "data set");
-}
-
-static int copy_params(struct dataset *d, const struct dataset_params *p,
-                       enum dataset_format format)
-{
-    TRY(copy_text(&d->source, p->source[0] == '@' ? p->source + 1 : p->source));
-    TRY(set_images_dir(d, p, format));
-    d->params.source = d->source;
-    d->params.max_record_bytes = max_record_bytes(p);
-    d->params.has_prompts = p->n_prompts > 0;
-    d->params.clip = (struct image_clip){.n_frames = p->n_frames,
-                                         .sampling = (enum image_sampling)p->sampling,
-                                         .step = p->sampling_step,
-                                         .shortage = (enum image_short)p->shortage};
-    d->limit = p->limit;
-    d->prompt = calloc(p->n_prompts + 1, sizeof *d->prompt);
-    if (!d->prompt)
-        return FAIL(ERR_NOMEM, "data set");
-    for (size_t k = 0; k < p->n_prompts; k++, d->n_prompts++)
-        TRY(copy_text(&d->prompt[k], p->prompt[k]));
-    return OK;
-}
-
-static int make_identity(struct dataset *d)
-{
-    const char *name = d->reader->ops->format;
-    char text[DATASET_PATH_BYTES + 256];
-    struct stat st;
-
-    if (stat(d->source, &st) == 0 && S_ISREG(st.st_mode))
-        snprintf(text, sizeof text, "format=%s source=%s bytes=%lld modified=%lld", name, d->source,
-                 (long long)st.st_size, (long long)st.st_mtime);
-    else
-        snprintf(text, sizeof text, "format=%s source=%s", name, d->source);
-    return copy_text(&d->identity, text);
-}
-
-/* The metadata of an imagefolder, or of that file itself. */
-static int open_metadata(const struct dataset *d, struct lines **out)
-{
-    const size_t n = strlen(d->source);
-    char path[DATASET_PATH_BYTES];
-    struct stat st;
-
-    if (n > 4 && strcmp(d->source + n - 4, ".csv") == 0)
-        return FAIL(ERR_UNSUPPORTED, "%s: metadata is read from metadata.jsonl only", d->source);
-    if (stat(d->source, &st) != 0 || !S_ISDIR(st.st_mode))
-        return lines_open(out, d->source, d->params.max_record_bytes);
-    if (snprintf(path, sizeof path, "%s/metadata.csv", d->source) >= (int)sizeof path)
-        return FAIL(ERR_USAGE, "%s: the path is too long", d->source);
-    if (stat(path, &st) == 0)
-        return FAIL(ERR_UNSUPPORTED, "%s: metadata is read from metadata.jsonl only", path);
-    snprintf(path, sizeof path, "%s/metadata.jsonl", d->source);
-    return lines_open(out, path, d->params.max_record_bytes);
-}
-
-/* Readers of lines; `lines` is open already when the format was found out from it. */
-static int open_lines(struct dataset *d, enum dataset_format format, struct lines *lines)
-{
-    const struct reader_params *p = &d->params;
-
-    if (!lines && format == DATASET_FOLDER)
-        TRY(open_metadata(d, &lines));
-    else if (!lines)
-        TRY(lines_open(&lines, d->source, p->max_record_bytes));
-    d->may_join = !lines_is_stdin(lines);
-    switch (format) {
-    case DATASET_LIST:
-        return reader_open_list(&d->reader, p, lines);
-    case DATASET_OPENAI:
-        return reader_open_openai(&d->reader, p, lines);
-    case DATASET_FOLDER:
-        return reader_open_folder(&d->reader, p, lines);
-    default:
-        return reader_open_manifest(&d->reader, p, lines);
-    }
-}
-
-static int open_reader(struct dataset *d, enum dataset_format format, struct lines *lines)
-{
-    switch (format) {
-    case DATASET_MANIFEST:
-    case DATASET_OPENAI:
-    case DATASET_FOLDER:
-    case DATASET_LIST:
-        return open_lines(d, format, lines);
-    case DATASET_FILES:
-        return reader_open_files(&d->reader, &d->params);
-    case DATASET_COCO:
-        d->may_join = true;
-        return reader_open_coco(&d->reader, &d->params);
-    case DATASET_TAR:
-        return reader_open_tar(&d->reader, &d->params);
-    case DATASET_H5:
-        return reader_open_h5(&d->reader, &d->params);
-    case DATASET_AUTO:
-        break; /* detect_format has said what it is */
-    }
-    return FAIL(ERR_INTERNAL, "%s: no format", d->source);
-}
-
-int dataset_open(struct dataset **out, const struct dataset_params *p)
-{
-    enum dataset_format format = p->format;
-    struct lines *lines = NULL;
-    struct dataset *d;
-    int rc;
-
-    TRY(check_params(p));
-    if (format == DATASET_AUTO)
-        TRY(detect_format(&format, p->source, max_record_bytes(p), &lines));
-    if (format == DATASET_FILES && p->n_prompts == 0)
-        return FAIL(ERR_USAGE, "%s: pictures alone bring no prompt; give one", p->source);
-    d = calloc(1, sizeof *d);
-    if (!d) {
-        lines_close(lines);
-        return FAIL(ERR_NOMEM, "data set");
-    }
-    rc = copy_params(d, p, format);
-    if (rc != OK) {
-        lines_close(lines);
-        goto close_d;
-    }
-    TRY_GOTO(open_reader(d, format, lines), close_d);
-    TRY_GOTO(make_identity(d), close_d);
-    if (p->scratch_dir)
-        TRY_GOTO(ids_open(&d->ids, p->scratch_dir), close_d);
-    *out = d;
-    return OK;
-close_d:
-    dataset_close(d);
-    return rc;
-}
-
-void dataset_close(struct dataset *d)
-{
-    if (!d)
-        return;
-    if (d->reader)
-        d->reader->ops->close(d->reader);
-    ids_close(d->ids);
-    for (size_t k = 0; k < d->n_prompts; k++)
-        free(d->prompt[k]);
-    free(d->prompt);
-    draft_release(&d->draft[0]);
-    draft_release(&d->draft[1]);
-    free(d->record);
-    free(d->params.images_dir);
-    free(d->identity);
-    free(d->source);
-    free(d);
-}
-
-const char *dataset_identity(const struct dataset *d)
-{
-    return d->identity;
-}
-
-const char *dataset_format_name(const struct dataset *d)
-{
-    return d->reader->ops->format;
 }
 
 struct image_clip sample_clip(const struct sample *s)

@@ -1,6 +1,5 @@
 /* What an input is, when --format does not say.
  *
- *   @FILE                              list
  *   {a..b} in the name                 tar shards
  *   -, a FIFO, a regular file          by its first bytes: HDF5 and tar (plain, gzip, zstd) by their
  *                                      magic; "{" by the keys of the first line (one object: lines;
@@ -190,10 +189,6 @@ int detect_format(enum dataset_format *format, const char *source, size_t max_re
     struct stat st;
 
     *lines = NULL;
-    if (source[0] == '@') {
-        *format = DATASET_LIST;
-        return OK;
-    }
     if (strcmp(source, "-") == 0)
         return of_file(format, source, max_record_bytes, lines);
     if (stat(source, &st) == 0 && S_ISDIR(st.st_mode)) {

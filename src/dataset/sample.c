@@ -235,9 +235,10 @@ static void take_image(struct wire *w, struct dataset_image *image)
     image->bytes = take_bytes(w, &image->n_bytes);
     if (!image->path || !image->name || (raw.kind == DATASET_IMAGE_BYTES && !image->bytes))
         w->bad = true;
-    if (raw.kind == DATASET_IMAGE_RAW &&
-        (raw.width_px * raw.height_px > INT64_MAX / 3 ||
-         (uint64_t)(raw.width_px * raw.height_px * 3) != image->n_bytes))
+    if (!w->bad && raw.kind == DATASET_IMAGE_RAW &&
+        (uint64_t)image->n_bytes / 3 != (uint64_t)(raw.width_px * raw.height_px))
+        w->bad = true;
+    if (!w->bad && raw.kind == DATASET_IMAGE_RAW && image->n_bytes % 3 != 0)
         w->bad = true;
 }
 

@@ -341,6 +341,41 @@ static void test_input_that_is_not_there(void **state)
     dataset_check(&p, NULL, "ERR_USAGE\n");
 }
 
+/* Opening standard input takes nothing from it, and nobody waits for the next line. */
+static void test_stdin(void **state)
+{
+    static const char text[] = "{\"image\": \"a.png\", \"prefix\": \"1\"}\n"
+                               "{\"image\": \"a.png\", \"prefix\": \"2\"}\n";
+    struct dataset_params p = dataset_case("-", NULL);
+    int before = dup(STDIN_FILENO), ends[2];
+    struct dataset *d;
+    struct sample *s;
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(write(ends[1], text, sizeof text - 1), sizeof text - 1);
+    assert_int_equal(dup2(ends[0], STDIN_FILENO), STDIN_FILENO);
+    assert_int_equal(dataset_open(&d, &p), OK);
+    assert_string_equal(dataset_identity(d), "format=once source=-");
+    dataset_close(d);
+    assert_int_equal(dataset_open(&d, &p), OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(dataset_next(d, &s), OK);
+        assert_int_equal(s->index, i);
+        assert_int_equal(s->n_records, 1);
+        assert_string_equal(s->image[0].path, "a.png");
+        sample_free(s);
+    }
+    assert_string_equal(dataset_format_name(d), "manifest");
+    close(ends[1]);
+    assert_int_equal(dataset_next(d, &s), OK);
+    assert_null(s);
+    dataset_close(d);
+    dup2(before, STDIN_FILENO);
+    close(before);
+    close(ends[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +389,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ids_must_differ, setup, teardown),
         cmocka_unit_test_setup_teardown(test_digests, setup, teardown),
         cmocka_unit_test_setup_teardown(test_list, setup, teardown),
+        cmocka_unit_test(test_stdin),
         cmocka_unit_test_setup_teardown(test_input_that_is_not_there, setup, teardown),
     };
 
