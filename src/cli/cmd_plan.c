@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "byte_size.h"
+#include "coord.h"
 #include "json.h"
 #include "plan.h"
 #include "status.h"
@@ -30,32 +31,27 @@ static int open_model(struct plan *p)
 {
     const char *model = p->options->model;
     const bool is_preset = isdigit((unsigned char)model[0]) && access(model, F_OK) != 0;
-    size_t dim[TENSOR_MAX_DIMS];
     struct weights *w;
     char name[600];
-    int n_dims;
 
     snprintf(name, sizeof name, "%s%.500s", is_preset ? "synthetic:" : "", model);
     TRY(weights_open(&w, &p->cfg, name));
-    p->job.model = (struct info_model){.cfg = &p->cfg,
-                                       .elem_bytes = dtype_bytes(weights_dtype(w)),
-                                       .form = (enum weights_form)p->options->weights,
-                                       .max_group = 32u << p->options->int4_group};
-    if (!p->cfg.text.tied && weights_find(w, "language_model.lm_head.weight", &n_dims, dim))
-        p->job.model.n_head_rows = dim[0];
+    p->job.model = engine_model_of(w, &p->cfg);
+    p->job.form = (enum weights_form)p->options->weights;
+    p->job.int4_group = 32 << p->options->int4_group;
     weights_close(w);
     return OK;
 }
 
-static void set_weight_bytes(struct plan_job *job, int int4_group)
+static void set_weight_bytes(struct plan_job *job)
 {
     const double stored = (double)job->model.elem_bytes;
 
     job->weights.vision_bytes = stored;
-    job->weights.text_bytes = job->model.form == WEIGHTS_INT4   ? 0.5 + 4.0 / (32 << int4_group)
-                              : job->model.form == WEIGHTS_INT8 ? 1
-                              : job->model.form == WEIGHTS_BF16 ? 2
-                                                                : stored;
+    job->weights.text_bytes = job->form == WEIGHTS_INT4   ? 0.5 + 4.0 / job->int4_group
+                              : job->form == WEIGHTS_INT8 ? 1
+                              : job->form == WEIGHTS_BF16 ? 2
+                                                          : stored;
 }
 
 static int set_job(struct plan *p)
@@ -75,19 +71,51 @@ static int set_job(struct plan *p)
     return o->plan_machine ? cost_machine_read(&p->job.machine, o->plan_machine) : OK;
 }
 
+static size_t bytes_of(const void *context, int tp)
+{
+    const struct plan *p = context;
+
+    for (int i = 0; i < p->n_rows; i++) {
+        if (p->row[i].tp == tp)
+            return (size_t)p->row[i].rank_bytes;
+    }
+    return SIZE_MAX;
+}
+
+/* As batch would. Nothing fits: the plan is shown, and then the error. */
+static int choose(struct plan *p)
+{
+    const struct coord_layout_params params = {
+        .n_ranks = p->job.nodes * p->job.ranks_per_node,
+        .tp = p->options->plan_tp,
+        .allow_idle = p->options->plan_tp > 0,
+        .memory_bytes = p->job.memory_bytes > 0 ? (size_t)p->job.memory_bytes : SIZE_MAX - 1,
+        .bytes_of = bytes_of,
+        .context = p,
+    };
+    struct coord_layout layout;
+    int rc = OK;
+
+    p->chosen = -1;
+    if (p->options->plan_tp && !p->row[0].fits)
+        return FAIL(ERR_NOMEM, "%s: groups of %d ranks need %.2f GB each, and --memory is %s",
+                    p->options->model, p->row[0].tp, p->row[0].rank_bytes / 1e9, p->options->plan_memory);
+    rc = coord_layout_make(&layout, &params);
+    for (int i = 0; rc == OK && i < p->n_rows; i++) {
+        if (p->row[i].tp == layout.tp)
+            p->chosen = i;
+    }
+    return rc;
+}
+
 static int predict_all(struct plan *p)
 {
     const int n_ranks = p->job.nodes * p->job.ranks_per_node, most = p->cfg.text.n_heads;
 
-    p->chosen = -1;
     for (int tp = 1; tp <= most && tp <= n_ranks; tp++) {
-        struct plan_row *row = &p->row[p->n_rows];
-
         if (p->options->plan_tp ? tp != p->options->plan_tp : n_ranks % tp != 0)
             continue;
-        TRY(plan_predict(row, &p->job, tp));
-        if (row->fits && p->chosen < 0)
-            p->chosen = p->n_rows;
+        TRY(plan_predict(&p->row[p->n_rows], &p->job, tp));
         p->n_rows++;
     }
     if (p->n_rows == 0)
@@ -173,20 +201,21 @@ static void print_json(FILE *f, const struct plan *p)
 
 int cmd_plan(const struct options *o, FILE *f)
 {
-    struct plan p = {.options = o};
+    struct plan p = {.options = o, .chosen = -1};
+    int rc;
 
     TRY(open_model(&p));
     TRY(set_job(&p));
-    set_weight_bytes(&p.job, o->int4_group);
-    TRY(predict_all(&p));
-    if (o->plan_print_machine)
+    set_weight_bytes(&p.job);
+    if (o->plan_print_machine) {
         cost_machine_print(f, &p.job.machine);
-    else if (o->json)
+        return OK;
+    }
+    TRY(predict_all(&p));
+    rc = choose(&p);
+    if (o->json)
         print_json(f, &p);
     else
         print_text(f, &p);
-    if (p.chosen < 0 && !o->plan_print_machine)
-        return FAIL(ERR_NOMEM, "%s: even %d ranks a replica need %.2f GB each, and --memory is %s", o->model,
-                    p.row[p.n_rows - 1].tp, p.row[p.n_rows - 1].rank_bytes / 1e9, o->plan_memory);
-    return OK;
+    return rc;
 }

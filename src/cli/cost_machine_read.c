@@ -4,7 +4,8 @@
  *     E  norms and fixed point to f32;  R  a decode step's bytes over its time;
  *     F  operations of vision and prefill over what is left of their time, after R and E took theirs.
  * Rows "comm" and "comm_tile" give latency and bandwidth for their number of ranks. What one sequence
- * cannot show, the arithmetic rate of steps of many sequences, keeps its ratio to F.
+ * cannot show, the arithmetic rate of steps of many sequences, comes from a decode row of a larger
+ * batch, or keeps its ratio to F.
  *
  * Keys: name, units, tflop_s, step_tflop_s, element_g_s, read_gb_s, link_latency_us, link_gb_s,
  * load_gb_s, and as often as needed `exchange = RANKS LATENCY_US GB_S`. */
@@ -29,6 +30,7 @@ struct reader {
     struct model_config cfg;
     struct cost_weights weights;
     double text_tokens, new_tokens, prefill_s, row_s, apart_s, step_s;
+    double batch, batch_step_s; /* of the largest batch, 0: none */
     bool has_prefill, has_step;
 };
 
@@ -218,6 +220,15 @@ static int read_row(struct reader *r, const struct json *row)
         r->machine.load_bytes_s = number_of(row, "median") * 1e9;
     if (number_of(row, "ranks") > 1)
         return OK;
+    if (strcmp(phase, "decode") == 0 && number_of(row, "batch") > 1) {
+        if (number_of(row, "batch") > r->batch) {
+            r->batch = number_of(row, "batch");
+            r->batch_step_s = r->batch * number_of(row, "ms") / 1e3; /* ms are a token's */
+        }
+        return OK;
+    }
+    if (number_of(row, "batch") > 1)
+        return OK;
     if (strcmp(phase, "decode") == 0 && number_of(row, "bytes") > 0) {
         r->new_tokens = number_of(row, "new_tokens");
         r->step_s = number_of(row, "ms") / 1e3;
@@ -244,6 +255,21 @@ static int read_row_line(struct reader *r, const char *line)
     rc = read_row(r, json_root(doc));
     json_free(doc);
     return rc;
+}
+
+/* A step of many sequences that takes longer than its bytes is arithmetic. */
+static void fit_steps(struct reader *r, const struct tp_plan *whole, double n_tok)
+{
+    struct cost_machine *m = &r->machine;
+    struct cost_work w;
+    double left;
+
+    if (r->batch < 2)
+        return;
+    w = cost_of_step(&r->cfg, whole, &r->weights, r->batch, n_tok + r->new_tokens / 2);
+    left = r->batch_step_s - w.elements / m->elements;
+    if (left > w.bytes / m->read)
+        m->step_flops = w.step_flops / left;
 }
 
 static int fit(struct reader *r)
@@ -274,6 +300,7 @@ static int fit(struct reader *r)
         return FAIL(ERR_USAGE, "%s: the accounts leave no time for arithmetic; measure again", r->path);
     m->flops = work.flops / left;
     m->step_flops = step_ratio * m->flops;
+    fit_steps(r, &whole, n_tok);
     return OK;
 }
 

@@ -9,6 +9,8 @@
 
 #include "status.h"
 
+enum { MAX_SLOTS = 64 }; /* pictures that batch keeps at once */
+
 /* A group of ranks at work. */
 struct group {
     const struct plan_job *job;
@@ -93,21 +95,38 @@ static int vision_span(struct span *out, bool *by_image, const struct group *g)
     return OK;
 }
 
-static int rank_bytes(double *out, const struct plan_job *job, int tp)
+/* An engine as batch makes it. */
+static struct engine_params engine_of(const struct plan_job *job)
 {
-    *out = 0;
-    for (int r = 0; r < tp; r++) {
-        struct tp_plan p;
+    return (struct engine_params){
+        .weights = job->form,
+        .int4_group = job->int4_group,
+        .max_prompt_tokens = (int)prompt_tokens(job),
+        .max_new_tokens = job->new_tokens,
+        .max_images = job->batch < MAX_SLOTS ? job->batch : MAX_SLOTS,
+        .max_beams = 1,
+        .max_seqs = job->batch,
+        .vision = ENGINE_VISION_AUTO,
+    };
+}
 
-        TRY(tp_plan_make(&p, job->model.cfg, tp, r));
-        *out = fmax(*out, (double)info_rank_weight_bytes(&job->model, &p));
+static int find_bytes(struct plan_row *row, const struct plan_job *job)
+{
+    const struct engine_params params = engine_of(job);
+
+    for (int r = 0; r < row->tp; r++) {
+        struct engine_memory m;
+
+        TRY(engine_plan_bytes(&m, &job->model, &params, row->tp, r));
+        row->rank_bytes = fmax(row->rank_bytes, (double)m.total);
+        row->weight_bytes = fmax(row->weight_bytes, (double)m.weights);
     }
     return OK;
 }
 
 static void add_totals(struct plan_row *row, const struct plan_job *job)
 {
-    const double node_bytes = row->rank_bytes * job->ranks_per_node;
+    const double node_bytes = row->weight_bytes * job->ranks_per_node;
 
     row->images_per_s = row->replicas / row->image_s;
     row->load_s = node_bytes / job->machine.load_bytes_s;
@@ -130,7 +149,7 @@ int plan_predict(struct plan_row *out, const struct plan_job *job, int tp)
         return FAIL(ERR_USAGE, "groups of %d ranks out of %d", tp, n_ranks);
     g.place = (struct cost_place){tp, job->ranks_per_node, here};
     g.share = cost_share(&job->machine, &g.place);
-    TRY(rank_bytes(&row.rank_bytes, job, tp));
+    TRY(find_bytes(&row, job));
     TRY(vision_span(&vision, &row.vision_by_image, &g));
     TRY(group_span(&prefill, &g, WORK_PROMPT));
     TRY(group_span(&step, &g, WORK_STEP));

@@ -5,11 +5,13 @@
 #include <stdint.h>
 
 #include "cost_machine.h"
-#include "info_plan.h"
+#include "engine.h"
 
 /* The job and the machine. */
 struct plan_job {
-    struct info_model model;
+    struct engine_model model;
+    enum weights_form form; /* of the decoder's matrices */
+    int int4_group;
     struct cost_weights weights;
     struct cost_machine machine;
     int nodes, ranks_per_node;
@@ -20,7 +22,8 @@ struct plan_job {
 
 struct plan_row {
     int tp, replicas, idle;
-    double rank_bytes;    /* of the most loaded rank */
+    double rank_bytes;    /* of the most loaded rank, as engine_plan_bytes says */
+    double weight_bytes;  /* of which weights */
     bool fits;
     bool vision_by_image; /* several images: each by one rank, not each by all */
     double vision_s, prefill_s, step_s; /* one image, one prompt, one step of the batch */
