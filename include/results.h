@@ -91,12 +91,13 @@ int journal_open(struct journal **out, const struct journal_params *p, struct jo
  * (names id and index): the input changed between two starts. *done is set on OK. */
 int journal_find(struct journal *j, int64_t index, struct digest input, bool *done);
 /* Queues a line; nothing is durable before journal_sync. A second result for one index in this run
- * is a bug (ASSERT). ERR_NOMEM. */
+ * is a bug (ASSERT). ERR_NOMEM; ERR_RANGE for a line above 64 MiB. */
 int journal_append(struct journal *j, const struct result *r);
 /* Writes what is queued and fsyncs. ERR_IO (disk full, quota, I/O error) leaves the file ending in
- * a whole line, and the queue as it was. Also shows life in the lock. */
+ * a whole line, and the queue as it was. Also shows life in the lock; when another has taken it over,
+ * nothing is written, and ERR_IO names the new owner: this process must stop. */
 int journal_sync(struct journal *j);
-/* Shows life in the lock; at least every few seconds. */
+/* Shows life in the lock; at least every few seconds. ERR_IO as above. */
 int journal_beat(struct journal *j);
 int64_t journal_n_done(const struct journal *j), journal_n_failed(const struct journal *j);
 /* Releases the lock. Queued lines that were not synced are dropped. NULL is fine. */
@@ -148,6 +149,7 @@ void results_shards_close(struct results_shards *s); /* NULL is fine */
 /* Opens the journal of a free shard; p->dir is filled in. *journal NULL, *shard -1: none is free. */
 int results_shards_claim(struct results_shards *s, const struct journal_params *p,
                          struct journal **journal, struct journal_report *report, int *shard);
+int results_shards_dir(const struct results_shards *s, int shard, char *out, size_t n_out);
 /* All records of the claimed shard are done, of an input of n_records; before journal_close. */
 int results_shards_finish(struct results_shards *s, int shard, int64_t n_records);
 /* *n_left: shards that are not done. None: DIR/journal is complete, and *n_records the input's. */

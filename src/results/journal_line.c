@@ -438,7 +438,7 @@ int line_read_header(struct settings *out, const char *text, size_t n_bytes, con
     TRY(parse_object(&doc, text, n_bytes, name));
     t.object = json_root(doc);
     take_int(&t, "version", 1, 1);
-    rc = t.wrong ? FAIL(ERR_INPUT, "%s: a journal of another version", name)
+    rc = t.wrong ? FAIL(ERR_UNSUPPORTED, "%s: a journal of another version", name)
                  : settings_read(out, json_get(t.object, "settings"), name);
     json_free(doc);
     return rc;

@@ -290,10 +290,9 @@ static int replace(struct lock *l, const struct sight *seen)
         rc = FAIL(ERR_IO, "%s: cannot be replaced: %m", l->path);
         goto drop;
     }
-    TRY(results_sync_dir(l->dir));
     close(l->fd);
     l->fd = fd;
-    return OK;
+    return results_sync_dir(l->dir);
 drop:
     close(fd);
     unlink(tmp);

@@ -178,10 +178,10 @@ static int take_piece(struct scan *s, const char *text, size_t n, bool whole)
     bool good = false;
 
     s->line_number++;
-    while (n > 0 && !(whole && line_is_sealed(text, n))) {
+    while (n > 0) {
         const size_t k = line_sealed_prefix(text, n);
 
-        if (k == 0 || k >= n || !line_is_sealed(text, k))
+        if (k == 0 || k == n || !line_is_sealed(text, k))
             break;
         TRY(take_sealed(s, text, k, offset, &good));
         note_bad(s, offset + (int64_t)k); /* the byte where a newline should be */

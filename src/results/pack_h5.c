@@ -182,7 +182,13 @@ static int put(struct sink *s, const struct pack_record *rec)
 
 /* ---- ending ---- */
 
-/* Closes (end: h5_column_close) or drops every column; the first failure counts. */
+static int discard(struct h5_column *c)
+{
+    h5_column_discard(c);
+    return OK;
+}
+
+/* Closes (end: h5_column_close) or drops every column; after a failure the rest is dropped. */
 static int end_columns(struct h5_pack *p, int (*end)(struct h5_column *c))
 {
     struct h5_column **const column[] = {
@@ -214,18 +220,13 @@ static int end_columns(struct h5_pack *p, int (*end)(struct h5_column *c))
     int rc = OK;
 
     for (size_t i = 0; i < sizeof column / sizeof column[0]; i++) {
-        const int one = end(*column[i]);
-
+        if (rc == OK)
+            rc = end(*column[i]);
+        else
+            discard(*column[i]);
         *column[i] = NULL;
-        rc = rc == OK ? one : rc;
     }
     return rc;
-}
-
-static int discard(struct h5_column *c)
-{
-    h5_column_discard(c);
-    return OK;
 }
 
 static int finish_h5(struct sink *s)
