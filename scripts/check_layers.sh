@@ -30,6 +30,8 @@ BEGIN {
         room_of[room ".h"] = room
     # Foreign headers, by pattern, and the room that may include them.
     foreign["^mpi\\.h$"] = "comm"
+    foreign["^nccl\\.h$"] = "comm"
+    foreign["^cublasLt\\.h$"] = "ops"
     foreign["^hdf5(_hl)?\\.h$"] = "h5"
     foreign["^jansson\\.h$"] = "base"
     foreign["^xxhash\\.h$"] = "base"

@@ -324,10 +324,11 @@ static int run_phases(struct bench *b, enum weights_form form)
 
 static int run_case(struct bench *b, enum weights_form form, int n_threads)
 {
-    const struct ops_cpu_params cpu = {.isa = (enum ops_isa)b->options->isa,
-                                       .n_threads = n_threads};
-    int rc = machine_open(&b->machine, (enum option_device)b->options->device, &cpu, b->comm);
+    struct machine_params params = machine_params_of(b->options);
+    int rc;
 
+    params.n_threads = n_threads;
+    rc = machine_open(&b->machine, &params, b->comm);
     if (rc == OK)
         rc = run_phases(b, form);
     close_case(b);

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "machine_gpu.h"
+#include "ops_cuda.h"
 #include "status.h"
 
 enum { LIST_BYTES = 4096, HOST_BYTES = 256 };
@@ -80,27 +82,53 @@ free_all:
     return rc;
 }
 
-static int open_table(struct machine *m, enum option_device device, enum ops_isa isa)
+struct machine_params machine_params_of(const struct options *o)
 {
-    const struct ops_cpu_params p = {.isa = isa, .n_threads = m->n_threads};
+    return (struct machine_params){.device = (enum option_device)o->device,
+                                   .isa = (enum ops_isa)o->isa,
+                                   .n_threads = o->threads,
+                                   .share_gpu = o->share_gpu,
+                                   .reproducible = o->reproducible,
+                                   .timeout_s = o->comm_timeout_s};
+}
 
-    if (device == DEVICE_CPU || (device == DEVICE_AUTO && ops_cpu_best_isa() != OPS_ISA_AUTO))
-        return ops_open_cpu(&m->device, &p);
+static int open_host_table(struct machine *m, const struct machine_params *p)
+{
+    const struct ops_cpu_params cpu = {.isa = p->isa, .n_threads = m->n_threads};
+
+    if (p->device == DEVICE_CPU || (p->device == DEVICE_AUTO && ops_cpu_best_isa() != OPS_ISA_AUTO))
+        return ops_open_cpu(&m->device, &cpu);
     m->n_threads = 1;
     return ops_open_ref(&m->device);
 }
 
-int machine_open(struct machine *m, enum option_device device, const struct ops_cpu_params *cpu,
-                 struct comm *c)
+/* AUTO: a GPU everywhere, or nowhere. */
+static int takes_gpu(const struct machine_params *p, struct comm *c, bool *out)
+{
+    char reason[OPS_CUDA_REASON_BYTES];
+    int64_t n_without = p->device == DEVICE_AUTO && ops_cuda_count(reason) == 0;
+
+    if (p->device == DEVICE_AUTO)
+        TRY(comm_allreduce_sum(c, &n_without, 1, DTYPE_I64));
+    *out = p->device == DEVICE_CUDA || (p->device == DEVICE_AUTO && n_without == 0);
+    return OK;
+}
+
+int machine_open(struct machine *m, const struct machine_params *p, struct comm *c)
 {
     static const char *const what[] = {"device"};
     struct digest d;
     const char *name;
+    bool on_gpu;
 
-    *m = (struct machine){.n_threads = cpu->n_threads};
-    if (cpu->n_threads == 0)
+    *m = (struct machine){.n_threads = p->n_threads};
+    if (p->n_threads == 0)
         TRY(machine_share(c, &m->n_threads));
-    TRY(comm_agree(c, open_table(m, device, cpu->isa)));
+    TRY(takes_gpu(p, c, &on_gpu));
+    if (on_gpu)
+        TRY(machine_open_gpu(&m->device, p, c));
+    else
+        TRY(comm_agree(c, open_host_table(m, p)));
     name = ops_name(m->device);
     d = digest_of(name, strlen(name));
     return comm_check_same(c, what, &d, 1);

@@ -14,11 +14,20 @@ struct machine {
     int n_threads;
 };
 
-/* cpu: for the CPU table; n_threads 0 is this rank's share of the CPUs. AUTO takes the plain loops where the CPU has no
- * vector instructions that we use. Collective; ERR_MISMATCH when ranks end up with different
- * tables. m is to be released in any case. */
-int machine_open(struct machine *m, enum option_device device, const struct ops_cpu_params *cpu,
-                 struct comm *c);
+struct machine_params {
+    enum option_device device;
+    enum ops_isa isa; /* of the CPU table */
+    int n_threads;    /* 0: this rank's share of the CPUs */
+    bool share_gpu;   /* several ranks may take one GPU */
+    bool reproducible;
+    double timeout_s; /* of waits for a GPU */
+};
+struct machine_params machine_params_of(const struct options *o);
+
+/* AUTO takes a GPU where this program can use one, else the CPU's vector instructions, else the
+ * plain loops. Collective; ERR_MISMATCH when ranks end up with different tables. m is to be released
+ * in any case. */
+int machine_open(struct machine *m, const struct machine_params *p, struct comm *c);
 void machine_release(struct machine *m);
 
 int machine_n_cpus(void); /* that this process may run on */

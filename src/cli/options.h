@@ -39,7 +39,7 @@ struct text_list {
     size_t n, cap;
 };
 
-enum option_device { DEVICE_AUTO, DEVICE_CPU, DEVICE_REF };
+enum option_device { DEVICE_AUTO, DEVICE_CPU, DEVICE_REF, DEVICE_CUDA };
 enum option_embed_scale { EMBED_SCALE_AUTO, EMBED_SCALE_F32, EMBED_SCALE_BF16, EMBED_SCALE_F16 };
 
 struct options {
@@ -92,6 +92,7 @@ struct options {
     bool plan_print_machine;
 
     /* batch and export */
+    int shards; /* 0: one job alone */
     char *input, *output_path, *exports, *categories, *retry_errors, *memory, *queue_memory;
     int input_format; /* enum dataset_format */
     int tp, replicas, batch, max_images, max_text_tokens;
@@ -114,6 +115,7 @@ struct options {
     int device;  /* enum option_device */
     int isa;     /* enum ops_isa */
     int threads; /* 0: this rank's share of the CPUs */
+    bool share_gpu, reproducible;
     bool preflight;
     bool json;
     int comm; /* enum comm_transport */

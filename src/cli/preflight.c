@@ -117,10 +117,9 @@ free_buf:
 
 static int run_vector(struct preflight *p)
 {
-    const struct ops_cpu_params cpu = {.isa = (enum ops_isa)p->options->isa,
-                                       .n_threads = p->options->threads};
+    const struct machine_params params = machine_params_of(p->options);
     struct machine m;
-    int rc = machine_open(&m, (enum option_device)p->options->device, &cpu, p->world);
+    int rc = machine_open(&m, &params, p->world);
 
     if (rc == OK)
         rc = comm_agree(p->world, test_vector_run(m.device, &p->own.vector));

@@ -84,10 +84,7 @@ static enum dtype embed_scale_type(const struct session *s)
 
 int session_start(struct session *s, const struct engine_params *p)
 {
-    const struct ops_cpu_params cpu = {
-        .isa = (enum ops_isa)s->options->isa,
-        .n_threads = s->options->threads,
-    };
+    const struct machine_params machine = machine_params_of(s->options);
     struct engine_params params = *p;
     struct weights_stats stats = {0};
     struct engine_memory memory;
@@ -97,7 +94,7 @@ int session_start(struct session *s, const struct engine_params *p)
     params.weights = (enum weights_form)s->options->weights;
     params.int4_group = 32 << s->options->int4_group;
     params.place = (enum weights_place)s->options->load;
-    TRY(machine_open(&s->machine, (enum option_device)s->options->device, &cpu, s->comm));
+    TRY(machine_open(&s->machine, &machine, s->comm));
     TRY(engine_create(&s->engine, &s->cfg, &params, s->weights, s->machine.device, s->comm,
                       &stats));
     if (params.place != WEIGHTS_MAP) {
