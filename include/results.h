@@ -131,8 +131,8 @@ struct pack_report {
  * out. _SUCCESS is written last, when n_records is given and none is missing; with one missing it is
  * removed, as it is when a start writes its first line. With a journal that is open for writing
  * pass it (its queue is synced first); for `export` on a finished or interrupted run,
- * results_pack_dir takes the lock itself. The settings "model_digest" and "model" have a meaning:
- * an attribute of results.h5, and the name in openai.jsonl. */
+ * results_pack_dir takes the lock itself. The setting "model", the model's digest, is also the
+ * attribute model_digest of results.h5 and the model's name in openai.jsonl. */
 int results_pack(struct journal *j, const struct pack_params *p, struct pack_report *report);
 int results_pack_dir(const char *dir, const struct pack_params *p, struct pack_report *report);
 /* ---- one data set, several jobs ----

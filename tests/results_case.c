@@ -47,7 +47,7 @@ int results_case_drop(void **state)
 struct journal_params results_case_params(const struct results_case *c)
 {
     static const struct journal_setting setting[] = {
-        {"prompt", "caption en"}, {"model_digest", "00ff"}, {"max_new_tokens", "20"}};
+        {"prompt", "caption en"}, {"model", "00ff"}, {"max_new_tokens", "20"}};
 
     return (struct journal_params){.dir = c->dir,
                                    .setting = setting,

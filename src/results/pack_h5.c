@@ -100,7 +100,7 @@ static int create_numbers(struct h5_pack *p)
 
 static int write_attributes(struct h5_pack *p, const struct pack *pack)
 {
-    const char *model = settings_find(pack->settings, "model_digest");
+    const char *model = settings_find(pack->settings, "model");
 
     TRY(h5_write_text_attr(p->h, "/", "format", "paligrid results"));
     TRY(h5_write_int_attr(p->h, "/", "format_version", FORMAT_VERSION));

@@ -68,7 +68,7 @@ def column(f, name):
 def test_h5():
     with h5py.File(os.path.join(OUT, "results.h5"), "r") as f:
         check("attributes", f.attrs["format"] == "paligrid results" and f.attrs["format_version"] == 1 and f.attrs["model_digest"] == "00ff", dict(f.attrs))
-        check("settings", dict(f["settings"].attrs) == {"prompt": "caption en", "model_digest": "00ff", "max_new_tokens": "20"}, dict(f["settings"].attrs))
+        check("settings", dict(f["settings"].attrs) == {"prompt": "caption en", "model": "00ff", "max_new_tokens": "20"}, dict(f["settings"].attrs))
         check("texts", column(f, "text") == [TWO_BOXES, "a\ufffdb", "", TWO_BOXES, TWO_BOXES], column(f, "text"))
         check("ids", column(f, "id") == ["q1", "00042", "plain", "77", "plain"], column(f, "id"))
         check("images", column(f, "image") == ['a "b".jpg', "", 'a "b".jpg', 'a "b".jpg', 'a "b".jpg'], column(f, "image"))

@@ -100,7 +100,7 @@ static void test_stats_and_run(void **state)
         "\"vision\":0.000,\"prefill\":0.000,\"generate\":0.000},\"error_classes\":{\"input\":2,"
         "\"missing\":1},\"run\":{\"ranks\":4}}");
     run = line_of(c, "run.json", 0);
-    assert_non_null(strstr(run, "\"settings\":{\"max_new_tokens\":\"20\",\"model_digest\":\"00ff\","
+    assert_non_null(strstr(run, "\"settings\":{\"max_new_tokens\":\"20\",\"model\":\"00ff\","
                                 "\"prompt\":\"caption en\"},\"info\":{\"program\":\"test\"}}"));
     free(run);
 }
@@ -292,7 +292,7 @@ static void test_openai_responses(void **state)
         c, "openai.jsonl", 1,
         "{\"id\":\"batch_req_1\",\"custom_id\":\"00042\",\"response\":{\"status_code\":200,"
         "\"request_id\":\"req_1\",\"body\":{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion\","
-        "\"created\":0,\"model\":\"paligemma2\",\"choices\":[{\"index\":0,\"message\":{\"role\":"
+        "\"created\":0,\"model\":\"00ff\",\"choices\":[{\"index\":0,\"message\":{\"role\":"
         "\"assistant\",\"content\":\"a\xef\xbf\xbd"
         "b\"},\"logprobs\":null,\"finish_reason\":"
         "\"length\"}],\"usage\":{\"prompt_tokens\":260,\"completion_tokens\":2,\"total_tokens\":"
