@@ -15,6 +15,7 @@
 #include "config_text.h"
 #include "decoder.h"
 #include "info_plan.h"
+#include "memory.h"
 #include "status.h"
 
 enum { LOOK_AT = 64, MAX_SLOTS = 64, HOST_BYTES = 256 };
@@ -145,19 +146,6 @@ static size_t bytes_of(const void *context, int tp)
 
 /* ---- memory ---- */
 
-static size_t free_memory(void)
-{
-    FILE *f = fopen("/proc/meminfo", "r");
-    char line[128];
-    size_t kib = 0;
-
-    while (f && fgets(line, sizeof line, f) && sscanf(line, "MemAvailable: %zu kB", &kib) != 1)
-        ;
-    if (f)
-        fclose(f);
-    return kib * 1024;
-}
-
 /* This rank's share of what its host has free; the least of all ranks, less a tenth. */
 static int share_of_memory(struct comm *world, size_t *out)
 {
@@ -173,7 +161,7 @@ static int share_of_memory(struct comm *world, size_t *out)
     TRY_GOTO(comm_allgather(world, &mine, all, sizeof mine), free_all);
     for (int r = 0; r < n; r++)
         n_here += digest_equal(all[r], mine);
-    less = -(int64_t)(free_memory() / (size_t)n_here / 10 * 9);
+    less = -(int64_t)(memory_available_bytes() / (size_t)n_here / 10 * 9);
     TRY_GOTO(comm_allreduce_max(world, &less, 1, DTYPE_I64), free_all);
     *out = less < 0 ? (size_t)-less : SIZE_MAX; /* not known: whatever is asked for */
 free_all:

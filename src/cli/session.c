@@ -9,6 +9,7 @@
 
 #include "clock.h"
 #include "config_text.h"
+#include "memory.h"
 #include "sizes.h"
 #include "status.h"
 
@@ -82,19 +83,33 @@ static enum dtype embed_scale_type(const struct session *s)
     return weights_dtype(s->weights);
 }
 
+/* AUTO: as the file has it. */
+static void choose_form(const struct session *s, struct engine_params *p)
+{
+    size_t group = 0;
+
+    p->weights = (enum weights_form)s->options->weights;
+    if (p->weights == WEIGHTS_AS_STORED)
+        p->weights = weights_stored_form(s->weights, &group);
+    p->int4_group = group ? (int)group : 32 << s->options->int4_group;
+}
+
 int session_start(struct session *s, const struct engine_params *p)
 {
     const struct machine_params machine = machine_params_of(s->options);
     struct engine_params params = *p;
     struct weights_stats stats = {0};
     struct engine_memory memory;
+    struct engine_model model;
 
     params.decoder.window = (enum decoder_window)s->options->window;
     params.decoder.embed_scale = embed_scale_type(s);
-    params.weights = (enum weights_form)s->options->weights;
-    params.int4_group = 32 << s->options->int4_group;
+    choose_form(s, &params);
     params.place = (enum weights_place)s->options->load;
     TRY(machine_open(&s->machine, &machine, s->comm));
+    model = engine_model_of(s->weights, &s->cfg);
+    if (ops_is_host(s->machine.device))
+        TRY(memory_check(s->comm, &model, &params));
     TRY(engine_create(&s->engine, &s->cfg, &params, s->weights, s->machine.device, s->comm,
                       &stats));
     if (params.place != WEIGHTS_MAP) {
