@@ -46,6 +46,7 @@ int coord_layout_make(struct coord_layout *out, const struct coord_layout_params
 
 /* ---- the run ---- */
 
+enum { COORD_SHARD_RECORDS = 16 };
 struct coord_params { /* the same on all ranks, but for what says "rank 0" */
     struct coord_layout layout;
     int batch;             /* sequences that share decode steps in a replica */
@@ -66,6 +67,9 @@ struct coord_params { /* the same on all ranks, but for what says "rank 0" */
     void (*moment)(void *context, const char *name);
     void *moment_context;
     /* rank 0: */
+    /* With n_shards > 0 only blocks of COORD_SHARD_RECORDS records whose number is `shard` modulo
+     * n_shards are worked on, and nothing is packed: see results.h, "several jobs". */
+    int shard, n_shards;
     double sync_s;         /* results are fsynced at least so often */
     double max_error_rate; /* of at least 100 records; >= 1: off. Beyond it the run stops: exit 65 */
     int64_t deadline_us;   /* clock_us() at which all is to be written; 0: none */

@@ -21,7 +21,13 @@
 #include "session.h"
 #include "status.h"
 
-enum { EXIT_FAILURES = 1, EXIT_INPUT = 65, EXIT_AGAIN = 75, EXIT_INTERRUPTED = 130 };
+enum {
+    EXIT_FAILURES = 1,
+    EXIT_INPUT = 65,
+    EXIT_AGAIN = 75,
+    EXIT_INTERRUPTED = 130,
+    PATH_BYTES = 4096
+};
 
 struct batch {
     const struct options *options;
@@ -31,6 +37,9 @@ struct batch {
     struct session session;
     struct batch_settings settings;
     struct journal *journal;
+    struct results_shards *shards; /* rank 0: with --shards */
+    int32_t shard;                 /* the one worked on; -1: none is left */
+    char *work_dir;                /* of the journal: the output directory, or a shard's */
     struct fault fault;
     char *info, *metrics_path;
     struct coord_params params;
@@ -97,36 +106,76 @@ static const char *job_of_environment(void)
     return NULL;
 }
 
-static int open_journal(struct batch *b)
+static int describe(struct batch *b)
 {
-    const struct options *o = b->options;
-    const char *job = job_of_environment();
-    struct journal_report found;
-    struct journal_params p = {
-        .dir = o->output_path,
-        .retry_errors = o->retry_errors != NULL,
-        .retry_class = o->retry_errors && strcmp(o->retry_errors, "all") ? o->retry_errors : NULL,
-        .job = job,
+    TRY(batch_settings_make(&b->settings, &b->session, &b->plan));
+    b->info = batch_info_json(b->options, &b->plan, b->world, job_of_environment());
+    return b->info ? OK : FAIL(ERR_NOMEM, "description of the run");
+}
+
+static struct journal_params journal_params_of(struct batch *b)
+{
+    const char *retry = b->options->retry_errors;
+
+    return (struct journal_params){
+        .dir = b->options->output_path,
+        .setting = b->settings.setting,
+        .n_settings = b->settings.n,
+        .info_json = b->info,
+        .retry_errors = retry != NULL,
+        .retry_class = retry && strcmp(retry, "all") ? retry : NULL,
+        .job = job_of_environment(),
         .moment = fault_moment,
         .moment_context = &b->fault,
     };
+}
 
-    TRY(batch_settings_make(&b->settings, &b->session, &b->plan));
-    b->info = batch_info_json(o, &b->plan, b->world, job);
-    b->metrics_path = malloc(strlen(o->output_path) + sizeof "/metrics.prom");
-    if (!b->info || !b->metrics_path)
-        return FAIL(ERR_NOMEM, "description of the run");
-    sprintf(b->metrics_path, "%s/metrics.prom", o->output_path);
-    p.setting = b->settings.setting;
-    p.n_settings = b->settings.n;
-    p.info_json = b->info;
-    TRY(journal_open(&b->journal, &p, &found));
+/* The journal is open in `dir`: there the rest goes, too. */
+static int work_in(struct batch *b, const char *dir, const struct journal_report *found)
+{
+    const size_t n = strlen(dir) + sizeof "/metrics.prom";
+
+    free(b->work_dir);
+    free(b->metrics_path);
+    b->work_dir = strdup(dir);
+    b->metrics_path = malloc(n);
+    if (!b->work_dir || !b->metrics_path)
+        return FAIL(ERR_NOMEM, "names of files in %s", dir);
+    snprintf(b->metrics_path, n, "%s/metrics.prom", dir);
     log_root(
         LOG_INFO, "cli",
         "journal: dir=%s starts_before=%lld done=%lld failed=%lld bad_lines=%lld cut_bytes=%lld",
-        o->output_path, (long long)found.n_segments, (long long)found.n_done,
-        (long long)found.n_failed, (long long)found.n_bad_lines, (long long)found.n_cut_bytes);
+        dir, (long long)found->n_segments, (long long)found->n_done, (long long)found->n_failed,
+        (long long)found->n_bad_lines, (long long)found->n_cut_bytes);
     return OK;
+}
+
+static bool has_file(const char *dir, const char *name)
+{
+    char path[PATH_BYTES];
+
+    return snprintf(path, sizeof path, "%s/%s", dir, name) < PATH_BYTES && access(path, F_OK) == 0;
+}
+
+/* While shards are worked on there is no journal yet, and a run of its own would do it all again. */
+static int check_no_shards(const char *dir)
+{
+    int n;
+
+    TRY(results_shards_of(dir, &n));
+    if (n == 0 || has_file(dir, "journal"))
+        return OK;
+    return FAIL(ERR_MISMATCH, "%s: is worked on in %d shards; use --shards %d", dir, n, n);
+}
+
+static int open_journal(struct batch *b)
+{
+    const struct journal_params p = journal_params_of(b);
+    struct journal_report found;
+
+    TRY(check_no_shards(p.dir));
+    TRY(journal_open(&b->journal, &p, &found));
+    return work_in(b, p.dir, &found);
 }
 
 /* ---- the run ---- */
@@ -181,6 +230,8 @@ static void set_params(struct batch *b)
         .comm_timeout_s = o->comm_timeout_s,
         .moment = fault_moment,
         .moment_context = &b->fault,
+        .shard = b->shard,
+        .n_shards = o->shards,
         .sync_s = o->sync_s,
         .max_error_rate = o->max_error_rate,
         .deadline_us =
@@ -195,7 +246,7 @@ static void set_params(struct batch *b)
         .progress_s = o->progress_s,
         .progress_bar = o->progress_s > 0 && isatty(STDERR_FILENO),
     };
-    b->params.dataset.scratch_dir = o->output_path;
+    b->params.dataset.scratch_dir = b->work_dir;
 }
 
 static int run(struct batch *b)
@@ -245,6 +296,121 @@ static void say_end(const struct batch *b)
              100 * s->input_wait_share);
 }
 
+static int run_plain(struct batch *b, int *exit_status)
+{
+    TRY(comm_agree(b->world, is_root(b) ? open_journal(b) : OK));
+    TRY(run(b));
+    TRY(agree_on_exit(b, exit_status));
+    if (is_root(b))
+        say_end(b);
+    return OK;
+}
+
+/* ---- several jobs on one data set ---- */
+
+/* Tasks of an array begin to look for a shard far from each other. */
+static int first_shard(int n_shards)
+{
+    const char *task = getenv("SLURM_ARRAY_TASK_ID"), *tasks = getenv("SLURM_ARRAY_TASK_COUNT");
+    const long n_tasks = tasks ? strtol(tasks, NULL, 10) : 0;
+
+    if (!task || n_tasks < 1)
+        return (int)getpid() % n_shards;
+    return (int)(labs(strtol(task, NULL, 10)) % n_tasks * n_shards / n_tasks);
+}
+
+static int claim(struct batch *b)
+{
+    const struct journal_params p = journal_params_of(b);
+    struct journal_report found;
+    char dir[PATH_BYTES];
+    int shard;
+
+    journal_close(b->journal);
+    b->journal = NULL;
+    TRY(results_shards_claim(b->shards, &p, &b->journal, &found, &shard));
+    b->shard = shard;
+    if (shard < 0)
+        return OK;
+    TRY(results_shards_dir(b->shards, shard, dir, sizeof dir));
+    return work_in(b, dir, &found);
+}
+
+static int pack_shards(struct batch *b, int64_t n_records, int64_t *n_errors)
+{
+    struct journal_params p = journal_params_of(b);
+    struct pack_params pack = b->params.pack;
+    struct pack_report report = {0};
+    struct journal_report found;
+    bool held = false;
+    int rc;
+
+    p.held = &held;
+    rc = journal_open(&b->journal, &p, &found);
+    if (held) {
+        log_root(LOG_INFO, "cli", "all shards are done; another job packs the results");
+        return OK;
+    }
+    TRY(rc);
+    pack.n_records = n_records;
+    TRY(results_pack(b->journal, &pack, &report));
+    *n_errors = report.n_errors;
+    log_root(LOG_INFO, "cli", "all shards are done and packed: results=%lld errors=%lld",
+             (long long)report.n_results, (long long)report.n_errors);
+    return OK;
+}
+
+/* No shard is free. The job that finds none undone, the last one, packs. */
+static int gather(struct batch *b, int64_t *n_errors)
+{
+    int64_t n_records;
+    int n_left;
+
+    TRY(results_shards_gather(b->shards, &n_left, &n_records));
+    if (n_left == 0 && !has_file(b->options->output_path, "_SUCCESS"))
+        return pack_shards(b, n_records, n_errors);
+    if (n_left > 0)
+        log_root(LOG_INFO, "cli", "%d shards are other jobs'; the last one packs", n_left);
+    else
+        log_root(LOG_INFO, "cli", "all shards are done and packed already");
+    return OK;
+}
+
+static int open_shards(struct batch *b)
+{
+    const int n = b->options->shards;
+
+    return results_shards_open(&b->shards, b->options->output_path, n, first_shard(n));
+}
+
+static int run_shards(struct batch *b, int *exit_status)
+{
+    int64_t n_errors = 0;
+
+    TRY(comm_agree(b->world, is_root(b) ? open_shards(b) : OK));
+    for (;;) {
+        TRY(comm_agree(b->world, is_root(b) ? claim(b) : OK));
+        TRY(comm_bcast(b->world, &b->shard, sizeof b->shard, 0));
+        if (b->shard < 0)
+            break;
+        TRY(run(b));
+        TRY(agree_on_exit(b, exit_status));
+        if (is_root(b))
+            say_end(b);
+        if (b->summary.end != COORD_COMPLETE)
+            return OK;
+        n_errors += *exit_status == EXIT_FAILURES;
+        TRY(comm_agree(b->world,
+                       is_root(b) ? results_shards_finish(b->shards, b->shard, b->summary.n_records)
+                                  : OK));
+    }
+    set_params(b);
+    TRY(comm_agree(b->world, is_root(b) ? gather(b, &n_errors) : OK));
+    TRY(comm_bcast(b->world, &n_errors, sizeof n_errors, 0));
+    *exit_status = n_errors > 0 ? EXIT_FAILURES : 0;
+    return OK;
+}
+
 static int run_all(struct batch *b, int *exit_status)
 {
     TRY(comm_agree(b->world, fault_init(&b->fault, comm_rank(b->world))));
@@ -256,12 +422,8 @@ static int run_all(struct batch *b, int *exit_status)
         TRY(preflight_run(b->options, b->world, b->group, stderr));
     TRY(comm_agree(b->world, start_session(b)));
     TRY(check_same_model(b));
-    TRY(comm_agree(b->world, is_root(b) ? open_journal(b) : OK));
-    TRY(run(b));
-    TRY(agree_on_exit(b, exit_status));
-    if (is_root(b))
-        say_end(b);
-    return OK;
+    TRY(comm_agree(b->world, is_root(b) ? describe(b) : OK));
+    return b->options->shards > 0 ? run_shards(b, exit_status) : run_plain(b, exit_status);
 }
 
 int cmd_batch(const struct options *o, struct command_start *s)
@@ -272,8 +434,10 @@ int cmd_batch(const struct options *o, struct command_start *s)
     batch_signals_init();
     rc = run_all(&b, &s->exit_status);
     journal_close(b.journal);
+    results_shards_close(b.shards);
     batch_settings_release(&b.settings);
     free(b.info);
+    free(b.work_dir);
     free(b.metrics_path);
     session_release(&b.session);
     if (rc != ERR_COMM && rc != ERR_TIMEOUT)

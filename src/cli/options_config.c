@@ -175,6 +175,8 @@ static void check_batch(struct options *o)
         option_error(o, "batch needs --input");
     if (!o->output_path)
         option_error(o, "batch needs --output-path");
+    if (o->shards > 0 && o->retry_errors)
+        option_error(o, "--retry-errors comes after the last shard: without --shards");
     check_choice_of_tokens(o);
 }
 

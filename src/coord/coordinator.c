@@ -388,7 +388,7 @@ static void *coordinate(void *context)
     }
     rc_end = sync_results(c, true);
     c->rc = c->rc != OK ? c->rc : rc_end;
-    if (c->rc == OK && c->end == COORD_COMPLETE)
+    if (c->rc == OK && c->end == COORD_COMPLETE && c->params->n_shards == 0)
         c->rc = pack(c);
     progress_end(&c->progress);
     rc_end = see_off(c);

@@ -102,6 +102,12 @@ void deal_stop(struct coordinator *c)
 
 /* ---- what is to be done of a sample ---- */
 
+/* A sample belongs to the shard of its first record. */
+static bool is_ours(const struct coord_params *p, const struct sample *s)
+{
+    return p->n_shards == 0 || s->index / COORD_SHARD_RECORDS % p->n_shards == p->shard;
+}
+
 static int find_todo(struct coordinator *c)
 {
     struct sample *s = c->held;
@@ -117,6 +123,10 @@ static int find_todo(struct coordinator *c)
     c->held_todo = 0;
     c->held_bytes = sample_wire_bytes(s);
     c->progress.n_read = s->index + (int64_t)s->n_records;
+    if (!is_ours(c->params, s)) {
+        c->progress.n_elsewhere += (int64_t)s->n_records;
+        return OK;
+    }
     for (size_t k = 0; k < s->n_records; k++) {
         bool done = false;
 

@@ -38,7 +38,9 @@ static int64_t total(const struct progress *p)
 {
     const int64_t limit = p->params->dataset.limit;
 
-    return p->is_total ? p->n_read : limit >= 0 ? limit : -1;
+    if (p->is_total)
+        return p->n_read - p->n_elsewhere;
+    return limit >= 0 && p->params->n_shards == 0 ? limit : -1;
 }
 
 static void time_left(const struct progress *p, char out[32])

@@ -12,6 +12,7 @@ struct progress {
     /* kept by the coordinator */
     int64_t n_resumed, n_answered, n_failed; /* answered and failed in this start */
     int64_t n_read;                          /* records of the input so far */
+    int64_t n_elsewhere;                     /* of these, records of other shards */
     bool is_total;                           /* n_read is all there is */
     int64_t n_tokens, n_open;                /* tokens of answers; records at replicas */
     int64_t n_syncs, sync_us;

@@ -154,6 +154,17 @@ int results_shards_finish(struct results_shards *s, int shard, int64_t n_records
     return results_file_commit(&file);
 }
 
+int results_shards_dir(const struct results_shards *s, int shard, char *out, size_t n_out)
+{
+    char path[RESULTS_MAX_PATH];
+
+    TRY(shard_path(path, s, shard, ""));
+    if (strlen(path) >= n_out)
+        return FAIL(ERR_USAGE, "%.100s...: the output directory's name is too long", path);
+    memcpy(out, path, strlen(path) + 1);
+    return OK;
+}
+
 /* ---- claiming ---- */
 
 /* *out stays NULL when the shard is done, or another's. */
