@@ -35,12 +35,14 @@ static int receive(struct comm_mail *mail, struct letter **out)
 static int silence(const struct coord_params *p, struct comm_mail *mail)
 {
     return FAIL(ERR_TIMEOUT, "the coordinator, rank 0 on %s, has shown no life for %.1f s",
-                comm_mail_host(mail, 0), p->comm_timeout_s);
+                comm_mail_host(mail, 0), 2 * p->comm_timeout_s);
 }
 
+/* Twice the deadline: a coordinator that waits for another replica, or for its disk, is to speak
+ * first, since it knows who is missing. */
 static bool is_too_long_ago(const struct coord_params *p, int64_t heard_us)
 {
-    return (double)(clock_us() - heard_us) > p->comm_timeout_s * 1e6;
+    return (double)(clock_us() - heard_us) > 2 * p->comm_timeout_s * 1e6;
 }
 
 /* ---- the thread ---- */
