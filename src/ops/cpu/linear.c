@@ -2,12 +2,13 @@
  *
  * The kernel follows from the isa, the type of the weights, the phase and the chunk size, never
  * from the number of tokens: prefill has kernels that copy weights into the cache for many tokens
- * (panel_*.c, tiles_amx.c), decoding one that streams them (rows_*.c).
+ * (panel_*.c), decoding one that streams them (rows_*.c), AMX one for both (tiles_amx.c).
  *
- * Against ops/ref: F32 and F16 weights are multiplied in f32 with fused additions. BF16 weights
- * too, without bf16 instructions; with them the inputs are rounded to bf16 first, so a dot product
- * is off by at most 2^-8 of the sum of its |x w|, beside the f32 roundings of the sum, which are at
- * most (n + 2) 2^-24 of it in any order. Inputs and products below 2^-126 count as zero there. */
+ * Against ops/ref: weights are multiplied in f32 with fused additions. With bf16 instructions F32 and
+ * F16 weights still are; for all others inputs are rounded to bf16 first, for Q4 the weights, too, so
+ * a dot product is off by at most 2^-8 (Q4: 2^-7 + 2^-16) of the sum of its |x w|, beside the f32
+ * roundings of the sum, which are at most (n + 2) 2^-24 of it in any order. Inputs and products below
+ * 2^-126 count as zero there. A Q8 row's scale multiplies the sum. */
 #include "linear_impl.h"
 
 #include <stdlib.h>
@@ -18,7 +19,10 @@
 
 /* ---- scratch ---- */
 
-enum { MIN_TOK = 64, MAX_TOK = 512, ALIGN_BYTES = 2 << 20 };
+/* Wide inputs of many tokens are packed in parts: beyond MAX_PACKED_BYTES that costs less than the
+ * memory. */
+enum { MIN_TOK = 64, MAX_TOK = TILES_TOK, EVEN_TOK = 32, ALIGN_BYTES = 2 << 20 };
+enum { MAX_PACKED_BYTES = 24 << 20 };
 
 static void *huge_alloc(size_t n_bytes)
 {
@@ -34,11 +38,14 @@ int cpu_reserve(struct device *d, size_t max_tok, size_t max_cols)
 {
     struct cpu *c = cpu_of(d);
     const size_t n_tok = max_tok < MIN_TOK ? MIN_TOK : max_tok < MAX_TOK ? max_tok : MAX_TOK;
-    size_t n_bytes, n_threads_bytes;
+    size_t n_bytes, least, n_threads_bytes;
     void *packed, *threads;
 
     TRY(size_mul(&n_bytes, size_align(n_tok, 32), size_align(max_cols, 32) * sizeof(uint16_t),
                  "packed inputs"));
+    TRY(size_mul(&least, MIN_TOK, size_align(max_cols, 32) * sizeof(uint16_t), "packed inputs"));
+    if (n_bytes > MAX_PACKED_BYTES)
+        n_bytes = least > MAX_PACKED_BYTES ? least : MAX_PACKED_BYTES;
     TRY(size_mul(&n_threads_bytes, (size_t)c->n_threads, THREAD_BYTES, "threads' scratch"));
     packed = huge_alloc(n_bytes);
     threads = huge_alloc(n_threads_bytes);
@@ -87,19 +94,27 @@ static const struct choice in_bf16[2] = {
 };
 static const struct choice in_tiles = {tiles_amx, INPUTS_TILES, TILES_TOK};
 
-/* Chunks that tiles take: not so short that most of a step is padding, and in one block. */
-enum { TILES_MIN_CHUNK = 32, TILES_MAX_CHUNK = 512 };
+/* Chunks that tiles take: not so short that most of a step is padding, and in one block; of quantised
+ * weights whole steps and groups. */
+enum { TILES_MIN_CHUNK = 32, TILES_MAX_CHUNK = 512, TILES_QUANT_CHUNK = 64 };
+
+static bool tiles_take(const struct mm *m)
+{
+    if (m->y)
+        return true;
+    return m->chunk >= TILES_MIN_CHUNK && m->chunk <= TILES_MAX_CHUNK &&
+           (m->w->dtype == DTYPE_BF16 || m->chunk % TILES_QUANT_CHUNK == 0);
+}
 
 static struct choice choose(const struct mm *m)
 {
     const enum ops_isa isa = m->cpu->isa;
     const enum ops_phase phase = m->cpu->base.phase;
-    const bool chunk_fits = m->y || (m->chunk >= TILES_MIN_CHUNK && m->chunk <= TILES_MAX_CHUNK);
+    const enum dtype type = m->w->dtype;
 
-    if (m->w->dtype != DTYPE_BF16 || isa < OPS_ISA_AVX512_BF16)
+    if (type == DTYPE_F32 || type == DTYPE_F16 || isa < OPS_ISA_AVX512_BF16)
         return in_f32[isa < OPS_ISA_AVX512 ? isa : OPS_ISA_AVX512][phase];
-    return isa == OPS_ISA_AMX && phase == OPS_PHASE_PREFILL && chunk_fits ? in_tiles
-                                                                          : in_bf16[phase];
+    return isa == OPS_ISA_AMX && tiles_take(m) ? in_tiles : in_bf16[phase];
 }
 
 static size_t packed_bytes(const struct mm *m, const struct choice *c, size_t n_tok)
@@ -115,17 +130,21 @@ static size_t packed_bytes(const struct mm *m, const struct choice *c, size_t n_
     return 0;
 }
 
-/* Tokens in parts that fit the kernel and the scratch. */
+/* Tokens in even parts that fit the kernel and the scratch. */
 static void run(struct mm *m)
 {
     const struct choice c = choose(m);
     const size_t n_tok = m->n_tok;
-    size_t part = n_tok < c.max_tok ? n_tok : c.max_tok;
+    size_t n_parts = (n_tok + c.max_tok - 1) / c.max_tok, part = n_tok;
 
     ASSERT(m->cpu->thread_scratch);
-    while (part > 1 && packed_bytes(m, &c, part) > m->cpu->packed_bytes)
-        part = (part + 1) / 2;
-    ASSERT(packed_bytes(m, &c, part) <= m->cpu->packed_bytes);
+    for (;; n_parts++) {
+        part = size_align((n_tok + n_parts - 1) / n_parts, EVEN_TOK);
+        part = part < n_tok ? part : n_tok;
+        if (packed_bytes(m, &c, part) <= m->cpu->packed_bytes)
+            break;
+        ASSERT(part > EVEN_TOK);
+    }
     m->packed = m->cpu->packed;
     for (size_t t = 0; t < n_tok; t += m->n_tok) {
         m->n_tok = n_tok - t < part ? n_tok - t : part;
@@ -142,24 +161,30 @@ static void run(struct mm *m)
 
 /* ---- entries ---- */
 
-int cpu_linear(struct device *d, float *y, const float *x, const struct tensor *w,
-               const struct tensor *bias, enum ops_act act, size_t n_tok)
+/* What the entries have in common; one chunk of all of K. */
+static struct mm mm_of(struct device *d, const float *x, const struct tensor *w, size_t n_tok)
 {
-    struct mm m = {
+    return (struct mm){
         .cpu = cpu_of(d),
         .x = x,
         .n_tok = n_tok,
         .n_k = w->dim[1],
         .w = w,
         .n_out = w->dim[0],
-        .y = y,
-        .bias = bias,
-        .act = act,
         .chunk = w->dim[1],
     };
+}
 
-    if (m.n_k == 0 || !dtype_is_float(m.w->dtype))
+int cpu_linear(struct device *d, float *y, const float *x, const struct tensor *w,
+               const struct tensor *bias, enum ops_act act, size_t n_tok)
+{
+    struct mm m = mm_of(d, x, w, n_tok);
+
+    if (m.n_k == 0)
         return ref_linear(d, y, x, w, bias, act, n_tok);
+    m.y = y;
+    m.bias = bias;
+    m.act = act;
     run(&m);
     return OK;
 }
@@ -167,20 +192,12 @@ int cpu_linear(struct device *d, float *y, const float *x, const struct tensor *
 int cpu_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate,
                      const struct tensor *w_up, size_t n_tok)
 {
-    struct mm m = {
-        .cpu = cpu_of(d),
-        .x = x,
-        .n_tok = n_tok,
-        .n_k = w_gate->dim[1],
-        .w = w_gate,
-        .w_up = w_up,
-        .n_out = w_gate->dim[0],
-        .y = y,
-        .chunk = w_gate->dim[1],
-    };
+    struct mm m = mm_of(d, x, w_gate, n_tok);
 
-    if (m.n_k == 0 || !dtype_is_float(m.w->dtype))
+    if (m.n_k == 0)
         return ref_linear_geglu(d, y, x, w_gate, w_up, n_tok);
+    m.y = y;
+    m.w_up = w_up;
     run(&m);
     return OK;
 }
@@ -188,20 +205,13 @@ int cpu_linear_geglu(struct device *d, float *y, const float *x, const struct te
 int cpu_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,
                      const struct tensor *w, size_t chunk_elems, float limit, size_t n_tok)
 {
-    struct mm m = {
-        .cpu = cpu_of(d),
-        .x = x,
-        .n_tok = n_tok,
-        .n_k = w->dim[1],
-        .w = w,
-        .n_out = w->dim[0],
-        .acc = acc,
-        .chunk = chunk_elems,
-        .limit = limit,
-    };
+    struct mm m = mm_of(d, x, w, n_tok);
 
-    if (m.n_k == 0 || !dtype_is_float(m.w->dtype))
+    if (m.n_k == 0)
         return ref_linear_fixed(d, acc, n_out_of_range, x, w, chunk_elems, limit, n_tok);
+    m.acc = acc;
+    m.chunk = chunk_elems;
+    m.limit = limit;
     run(&m);
     *n_out_of_range += m.n_bad;
     return OK;

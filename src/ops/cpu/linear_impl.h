@@ -10,6 +10,7 @@
 #define LINEAR_IMPL_H
 
 #include "cpu_impl.h"
+#include "quant.h"
 
 struct mm {
     const struct cpu *cpu;
@@ -44,9 +45,82 @@ static inline size_t mm_chunk_len(const struct mm *m, size_t c)
     return left < m->chunk ? left : m->chunk;
 }
 
-static inline const char *mm_row(const struct tensor *w, size_t row)
+/* A weight row, of w or of w_up. */
+struct mm_row {
+    const struct tensor *w;
+    size_t index;
+    const char *data;  /* its first byte */
+    const char *pairs; /* Q4: its scales and minima, 4 bytes a group */
+};
+
+static inline size_t mm_row_bytes(const struct tensor *w)
 {
-    return (const char *)w->data + row * w->dim[1] * (w->dtype == DTYPE_F32 ? 4 : 2);
+    return dtype_is_quantised(w->dtype) ? quant_row_bytes(w->dtype, w->dim[1], w->group)
+                                        : w->dim[1] * (w->dtype == DTYPE_F32 ? 4 : 2);
+}
+
+static inline size_t mm_pairs_bytes(const struct tensor *w)
+{
+    return w->dtype == DTYPE_Q4 ? quant_row_scale_bytes(DTYPE_Q4, w->dim[1], w->group) : 0;
+}
+
+/* Where elements from k on start in bytes; k is a multiple of Q4's group. */
+static inline size_t mm_offset(const struct tensor *w, size_t k)
+{
+    switch (w->dtype) {
+    case DTYPE_F32:
+        return 4 * k;
+    case DTYPE_Q8:
+        return k;
+    case DTYPE_Q4:
+        return k / 2;
+    default:
+        return 2 * k;
+    }
+}
+
+enum { LINE_BYTES = 64 };
+
+/* Fetches elements k .. k + n of a row into the second cache. */
+static inline void mm_fetch(const struct mm_row *row, size_t k, size_t n)
+{
+    const size_t begin = mm_offset(row->w, k), end = mm_offset(row->w, k + n);
+
+    for (size_t i = begin; i < end; i += LINE_BYTES)
+        __builtin_prefetch(row->data + i, 0, 2);
+    for (size_t i = k, groups = 16 * row->w->group; row->pairs && i < k + n; i += groups)
+        __builtin_prefetch(row->pairs + i / row->w->group * 4, 0, 2);
+}
+
+/* Rows `first`, first + 1, ... of w, n_rows in all; from n_cols on the last one repeats. */
+static inline void mm_rows_of(struct mm_row *row, const struct tensor *w, size_t first,
+                              size_t n_cols, size_t n_rows)
+{
+    const size_t bytes = mm_row_bytes(w), pairs_bytes = mm_pairs_bytes(w);
+
+    for (size_t i = 0; i < n_rows; i++) {
+        const size_t index = first + (i < n_cols ? i : n_cols - 1);
+
+        row[i] = (struct mm_row){w, index, (const char *)w->data + index * bytes, NULL};
+        if (pairs_bytes)
+            row[i].pairs = (const char *)w->scale + index * pairs_bytes;
+    }
+}
+
+/* Rows behind `width` output columns from col on, of which n_cols exist, then those of the pair. */
+static inline void mm_panel_rows(struct mm_row *row, const struct mm *m, size_t col, size_t n_cols,
+                                 size_t width)
+{
+    mm_rows_of(row, m->w, col, n_cols, width);
+    if (m->w_up)
+        mm_rows_of(row + width, m->w_up, col, n_cols, width);
+}
+
+/* What a finished dot product with the row has to be multiplied by: Q8 weights are multiplied
+ * without their scale. */
+static inline float mm_row_scale(const struct mm_row *row)
+{
+    return row->w->dtype == DTYPE_Q8 ? ((const float *)row->w->scale)[row->index] : 1.0f;
 }
 
 /* Inputs rounded to bf16 for panel_* and rows_*_bf16: token after token, each chunk padded to an
@@ -60,16 +134,20 @@ static inline size_t mm_pairs(const struct mm *m)
                : 0;
 }
 
-/* Tokens in one call of a kernel, and what a thread needs of its own. Inputs of 256 tokens and 2304
- * columns still fit the second cache beside the sums. */
-enum { PANEL_TOK = 512, TILES_TOK = 256 };
-enum { THREAD_BYTES = 512 * 1024 };
+/* Tokens in one call of a kernel: weights come from memory once for all of them. What a thread needs
+ * of its own. */
+enum { PANEL_TOK = 512, TILES_TOK = 17 * 32 };
+enum { THREAD_BYTES = 2176 * 1024 };
 static inline char *mm_thread_scratch(const struct mm *m, int thread)
 {
     return m->cpu->thread_scratch + (size_t)thread * THREAD_BYTES;
 }
 
-/* panel_*.c, prefill: any type of weights in f32; BF16 weights with inputs rounded to bf16. */
+/* unpack_avx512bf16.c: elements k .. k + n of a Q8 or Q4 row as bf16, in lines of 32 that are
+ * `stride` elements apart; what is missing of the last line is zero. k is a multiple of the group. */
+void unpack_avx512bf16(uint16_t *to, size_t stride, const struct mm_row *row, size_t k, size_t n);
+
+/* panel_*.c, prefill: any type of weights in f32; all but F32 and F16 with inputs rounded to bf16. */
 void panel_avx2(struct mm *m);
 void panel_avx512(struct mm *m);
 void panel_avx512bf16(struct mm *m);

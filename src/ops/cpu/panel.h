@@ -2,7 +2,8 @@
  *
  * A panel is NR rows by up to KB units of K, transposed into [unit][NR] so that a vector holds one
  * unit of VEC rows; it is made once per block of K and serves all tokens. Each output element is
- * one lane that adds unit after unit. Between blocks of K the sums rest in `part`.
+ * one lane that adds unit after unit. Between blocks of K the sums rest in `part`. Quantised rows
+ * become units first, VEC of them at a time.
  *
  * Included by panel_*.c after a vec_*.h, a units_*.h and the panel's width NV in vectors; the
  * functions stand here because they must be compiled for each of these. */
@@ -15,15 +16,17 @@
 #include "linear_impl.h"
 
 enum { MR = 6, NR = NV * VEC, KB = 256 };
+_Static_assert(KB % 64 == 0, "blocks start with a group");
 
 struct panel {
-    const char *row[NR]; /* of a pair: gate rows, then up rows; beyond n_cols the last repeats */
-    size_t col, n_cols;  /* output columns this panel makes */
+    struct mm_row row[NR];
+    size_t col, n_cols; /* output columns this panel makes */
 };
 
 struct panel_scratch {
     float weight[KB][NR]; /* units */
     float part[PANEL_TOK][NR];
+    float unpacked[VEC][KB]; /* units */
 };
 _Static_assert(sizeof(struct panel_scratch) <= THREAD_BYTES, "a thread's scratch");
 
@@ -38,46 +41,51 @@ static void panel_rows(struct panel *p, const struct mm *m, size_t index)
 
     p->col = index * width;
     p->n_cols = m->n_out - p->col < width ? m->n_out - p->col : width;
-    for (size_t i = 0; i < width; i++) {
-        const size_t row = p->col + (i < p->n_cols ? i : p->n_cols - 1);
-
-        p->row[i] = mm_row(m->w, row);
-        if (m->w_up)
-            p->row[width + i] = mm_row(m->w_up, row);
-    }
+    mm_panel_rows(p->row, m, p->col, p->n_cols, width);
 }
 
-/* n elements from k on of every row, and zeros up to a whole block of VEC units. */
-static inline __attribute__((always_inline)) void panel_pack_as(struct panel_scratch *s,
-                                                                const struct panel *p,
-                                                                enum dtype type, size_t k, size_t n)
+/* n elements of VEC rows, and zeros up to a whole block of VEC units, into columns r .. r + VEC. */
+static inline __attribute__((always_inline)) void panel_transpose(struct panel_scratch *s, size_t r,
+                                                                  const char *const row[VEC],
+                                                                  enum dtype type, size_t n)
 {
     enum { STEP = VEC * UNIT_ELEMS };
 
     for (size_t i = 0; i < n; i += STEP) {
         const size_t n_step = n - i < STEP ? n - i : STEP;
+        struct vec v[VEC];
 
-        for (size_t r = 0; r < NR; r += VEC) {
-            struct vec v[VEC];
-
-            for (size_t j = 0; j < VEC; j++)
-                v[j] = unit_load(p->row[r + j], type, k + i, n_step);
-            vec_transpose(v);
-            for (size_t j = 0; j < VEC; j++)
-                vec_store(&s->weight[i / UNIT_ELEMS + j][r], v[j]);
-        }
+        for (size_t j = 0; j < VEC; j++)
+            v[j] = unit_load(row[j], type, i, n_step);
+        vec_transpose(v);
+        for (size_t j = 0; j < VEC; j++)
+            vec_store(&s->weight[i / UNIT_ELEMS + j][r], v[j]);
     }
 }
 
+/* n elements from k on of every row. */
 static void panel_pack(struct panel_scratch *s, const struct panel *p, enum dtype type, size_t k,
                        size_t n)
 {
-    if (type == DTYPE_BF16)
-        panel_pack_as(s, p, DTYPE_BF16, k, n);
-    else if (type == DTYPE_F16 && UNIT_ELEMS == 1)
-        panel_pack_as(s, p, DTYPE_F16, k, n);
-    else if (UNIT_ELEMS == 1)
-        panel_pack_as(s, p, DTYPE_F32, k, n);
+    for (size_t r = 0; r < NR; r += VEC) {
+        const char *row[VEC];
+
+        for (size_t j = 0; j < VEC; j++) {
+            row[j] = p->row[r + j].data + k * (type == DTYPE_F32 ? 4 : 2);
+            if (dtype_is_quantised(type)) {
+                units_unpack(s->unpacked[j], &p->row[r + j], k, n);
+                row[j] = (const char *)s->unpacked[j];
+            }
+        }
+        if (dtype_is_quantised(type))
+            panel_transpose(s, r, row, unit_unpacked, n);
+        else if (type == DTYPE_BF16)
+            panel_transpose(s, r, row, DTYPE_BF16, n);
+        else if (type == DTYPE_F16 && UNIT_ELEMS == 1)
+            panel_transpose(s, r, row, DTYPE_F16, n);
+        else if (UNIT_ELEMS == 1)
+            panel_transpose(s, r, row, DTYPE_F32, n);
+    }
 }
 
 /* part[t] += (or =) the block's product with token t; x[t] are tokens' units. */
@@ -133,6 +141,18 @@ static void panel_chunk(struct panel_scratch *s, const struct mm *m, const struc
                            k == 0);
         }
     }
+}
+
+/* A chunk's sums times the rows' scales. */
+static void panel_scale(struct panel_scratch *s, const struct mm *m, const struct panel *p)
+{
+    float scale[NR];
+
+    for (size_t r = 0; r < NR; r++)
+        scale[r] = mm_row_scale(&p->row[r]);
+    for (size_t t = 0; t < m->n_tok; t++)
+        for (size_t r = 0; r < NR; r++)
+            s->part[t][r] *= scale[r];
 }
 
 /* A chunk's sums into the integers. A vector that is not whole goes through a buffer. */
@@ -199,6 +219,8 @@ static void panel_range(void *arg, size_t begin, size_t end, int thread)
         panel_rows(&p, m, i);
         for (size_t c = 0; c < n_chunks; c++) {
             panel_chunk(s, m, &p, c);
+            if (m->w->dtype == DTYPE_Q8)
+                panel_scale(s, m, &p);
             if (m->acc)
                 n_bad += panel_add_fixed(s, m, &p, c == 0);
         }

@@ -2,9 +2,11 @@
  * tokens of the call.
  *
  * Every (token, row) has one vector of sums along K, added up at the end of a chunk; tokens go
- * MAX_T (as many as the registers hold) or fewer at a time over rows that are then in the cache.
- * What limits it is memory, so rows are fetched AHEAD bytes before their use, and near their ends
- * the beginnings of the rows that come next.
+ * MAX_T (as many as the registers hold) or fewer at a time over a block of the rows that is then in
+ * the cache. Between blocks the sums rest in memory. A block is a chunk; of quantised rows it is at
+ * most BLOCK elements, turned into units first.
+ * What limits it is memory, so rows are fetched before their use: AHEAD bytes, and near their ends
+ * the beginnings of the rows that come next; quantised rows, which are short, one group of rows.
  *
  * Included by rows_*.c after a vec_*.h and a units_*.h, as panel.h. */
 #ifndef ROWS_H
@@ -15,14 +17,21 @@
 #include "../ref/lanes.h"
 #include "linear_impl.h"
 
-enum { NROW = 4, MAX_T = VEC == 16 ? 4 : 2, AHEAD = 1024 };
+enum { NROW = 4, MAX_T = VEC == 16 ? 4 : 2, AHEAD = 1024, BLOCK = 512 };
+_Static_assert(BLOCK % 64 == 0, "blocks start with a group");
 
 struct rows {
-    const char
-        *row[NROW]; /* of a pair: two gate rows, two up rows; beyond n_cols the last repeats */
+    struct mm_row row[NROW], next[NROW]; /* next: of the group that comes next */
     size_t col, n_cols;
     size_t row_bytes, jump_bytes; /* from the end of a row to its successor in the next group */
 };
+
+struct rows_scratch {
+    float unpacked[NROW][BLOCK]; /* units */
+    struct vec sum[PANEL_TOK][NROW];
+    int64_t acc[PANEL_TOK][NROW];
+};
+_Static_assert(sizeof(struct rows_scratch) <= THREAD_BYTES, "a thread's scratch");
 
 static inline size_t rows_cols(const struct mm *m)
 {
@@ -35,39 +44,49 @@ static void rows_of(struct rows *p, const struct mm *m, size_t index)
 
     p->col = index * width;
     p->n_cols = m->n_out - p->col < width ? m->n_out - p->col : width;
-    p->row_bytes = m->n_k * (m->w->dtype == DTYPE_F32 ? 4 : 2);
+    p->row_bytes = mm_row_bytes(m->w);
     p->jump_bytes = (width - 1) * p->row_bytes;
-    for (size_t i = 0; i < width; i++) {
-        const size_t row = p->col + (i < p->n_cols ? i : p->n_cols - 1);
-
-        p->row[i] = mm_row(m->w, row);
-        if (m->w_up)
-            p->row[width + i] = mm_row(m->w_up, row);
-    }
+    mm_panel_rows(p->row, m, p->col, p->n_cols, width);
+    if (p->col + width < m->n_out)
+        mm_panel_rows(p->next, m, p->col + width, m->n_out - p->col - width, width);
+    else
+        memcpy(p->next, p->row, sizeof p->next);
 }
 
-/* out[t][r] of n_t tokens over n elements from k on; x is the first token's units, stride apart.
- * type and n_t are constants where this is inlined. */
-static inline __attribute__((always_inline)) void rows_dots(float out[][NROW], const struct rows *p,
-                                                            enum dtype type, const float *x,
-                                                            size_t stride, size_t k, size_t n,
-                                                            size_t n_t)
+/* ---- a block of rows against tokens ---- */
+
+/* Where a block's rows lie, in which type, and what is fetched meanwhile: the byte `fetch_at` of each
+ * row is AHEAD of the block's first, no fetching if row_bytes is 0. */
+struct rows_block {
+    const char *row[NROW];
+    size_t n; /* elements */
+    size_t fetch_at, row_bytes, jump_bytes;
+};
+
+/* sum[t][r] += over the block, n_t tokens whose units are `stride` apart from x on. type and n_t are
+ * constants where this is inlined. */
+static inline __attribute__((always_inline)) void rows_add(struct vec (*out)[NROW],
+                                                           const struct rows_block *b,
+                                                           enum dtype type, const float *x,
+                                                           size_t stride, size_t n_t)
 {
     enum { STEP = VEC * UNIT_ELEMS };
-    const size_t size = type == DTYPE_F32 ? 4 : 2, whole = n / STEP * STEP;
+    const size_t size = type == DTYPE_F32 ? 4 : 2, whole = b->n / STEP * STEP;
     struct vec sum[MAX_T][NROW];
 
     for (size_t t = 0; t < n_t; t++)
         for (size_t r = 0; r < NROW; r++)
-            sum[t][r] = vec_zero();
+            sum[t][r] = out[t][r];
     for (size_t i = 0; i < whole; i += STEP) {
-        const size_t at = (k + i) * size + AHEAD,
-                     ahead = at < p->row_bytes ? at : at + p->jump_bytes;
+        const size_t at = b->fetch_at + i * size, ahead = at < b->row_bytes
+                                                              ? i * size + AHEAD
+                                                              : i * size + AHEAD + b->jump_bytes;
         struct vec w[NROW];
 
         for (size_t r = 0; r < NROW; r++) {
-            __builtin_prefetch(p->row[r] + ahead);
-            w[r] = unit_load(p->row[r], type, k + i, STEP);
+            if (b->row_bytes)
+                __builtin_prefetch(b->row[r] + ahead);
+            w[r] = unit_load(b->row[r], type, i, STEP);
         }
         for (size_t t = 0; t < n_t; t++) {
             const struct vec v = vec_load(x + t * stride + i / UNIT_ELEMS);
@@ -76,52 +95,95 @@ static inline __attribute__((always_inline)) void rows_dots(float out[][NROW], c
                 sum[t][r] = unit_mul_add(w[r], v, sum[t][r]);
         }
     }
-    if (whole < n)
+    if (whole < b->n)
         for (size_t t = 0; t < n_t; t++) {
             const struct vec v = vec_load_part(x + t * stride + whole / UNIT_ELEMS,
-                                               (n - whole + UNIT_ELEMS - 1) / UNIT_ELEMS);
+                                               (b->n - whole + UNIT_ELEMS - 1) / UNIT_ELEMS);
 
             for (size_t r = 0; r < NROW; r++)
                 sum[t][r] =
-                    unit_mul_add(unit_load(p->row[r], type, k + whole, n - whole), v, sum[t][r]);
+                    unit_mul_add(unit_load(b->row[r], type, whole, b->n - whole), v, sum[t][r]);
         }
     for (size_t t = 0; t < n_t; t++)
-        vec_sum4(out[t], sum[t]);
+        for (size_t r = 0; r < NROW; r++)
+            out[t][r] = sum[t][r];
 }
 
-static inline __attribute__((always_inline)) void rows_dots_as(float out[][NROW],
-                                                               const struct rows *p,
+static inline __attribute__((always_inline)) void rows_add_all(struct vec (*sum)[NROW],
+                                                               const struct rows_block *b,
                                                                enum dtype type, const float *x,
-                                                               size_t stride, size_t k, size_t n,
-                                                               size_t n_t)
+                                                               size_t stride, size_t n_tok)
 {
-    if (MAX_T == 4 && n_t == 4)
-        rows_dots(out, p, type, x, stride, k, n, MAX_T);
-    else if (n_t == 2)
-        rows_dots(out, p, type, x, stride, k, n, 2);
-    else
-        rows_dots(out, p, type, x, stride, k, n, 1);
+    size_t t = 0;
+
+    for (; MAX_T == 4 && t + 4 <= n_tok; t += 4)
+        rows_add(sum + t, b, type, x + t * stride, stride, MAX_T);
+    for (; t + 2 <= n_tok; t += 2)
+        rows_add(sum + t, b, type, x + t * stride, stride, 2);
+    for (; t < n_tok; t++)
+        rows_add(sum + t, b, type, x + t * stride, stride, 1);
 }
 
-/* Chunk c of n_t tokens from t on. */
-static void rows_chunk(float out[][NROW], const struct mm *m, const struct rows *p, size_t t,
-                       size_t n_t, size_t c)
+/* Elements k .. k + n of the rows, as they lie or as units. */
+static struct rows_block block_of(struct rows_scratch *s, const struct mm *m, const struct rows *p,
+                                  size_t k, size_t n)
 {
-    const size_t k = c * m->chunk, n = mm_chunk_len(m, c);
-    const size_t stride = UNIT_ELEMS == 1 ? m->n_k : mm_pairs(m);
-    const float *x = UNIT_ELEMS == 1
-                         ? m->x + t * stride + k
-                         : (const float *)m->packed + t * stride + c * ((m->chunk + 1) / 2);
+    const size_t at = k * (m->w->dtype == DTYPE_F32 ? 4 : 2);
+    struct rows_block b = {.n = n};
 
-    if (m->w->dtype == DTYPE_BF16)
-        rows_dots_as(out, p, DTYPE_BF16, x, stride, k, n, n_t);
-    else if (m->w->dtype == DTYPE_F16 && UNIT_ELEMS == 1)
-        rows_dots_as(out, p, DTYPE_F16, x, stride, k, n, n_t);
-    else if (UNIT_ELEMS == 1)
-        rows_dots_as(out, p, DTYPE_F32, x, stride, k, n, n_t);
+    if (dtype_is_quantised(m->w->dtype)) {
+        for (size_t r = 0; r < NROW; r++) {
+            mm_fetch(&p->next[r], k, n);
+            units_unpack(s->unpacked[r], &p->row[r], k, n);
+            b.row[r] = (const char *)s->unpacked[r];
+        }
+        return b;
+    }
+    for (size_t r = 0; r < NROW; r++)
+        b.row[r] = p->row[r].data + at;
+    b.fetch_at = at + AHEAD;
+    b.row_bytes = p->row_bytes;
+    b.jump_bytes = p->jump_bytes;
+    return b;
 }
 
-static void rows_finish(const struct mm *m, const struct rows *p, float *dots, size_t t)
+/* ---- chunks ---- */
+
+/* Inputs: units of token 0 from element k of chunk c on. */
+static inline const float *rows_x(const struct mm *m, size_t c, size_t k)
+{
+    if (UNIT_ELEMS == 1)
+        return m->x + c * m->chunk + k;
+    return (const float *)m->packed + c * ((m->chunk + 1) / 2) + k / 2;
+}
+
+/* The sums of chunk c, all tokens. */
+static void rows_chunk(struct rows_scratch *s, const struct mm *m, const struct rows *p, size_t c)
+{
+    const enum dtype type = m->w->dtype;
+    const size_t len = mm_chunk_len(m, c), stride = UNIT_ELEMS == 1 ? m->n_k : mm_pairs(m);
+    const size_t max_n = dtype_is_quantised(type) ? BLOCK : len;
+
+    for (size_t t = 0; t < m->n_tok; t++)
+        for (size_t r = 0; r < NROW; r++)
+            s->sum[t][r] = vec_zero();
+    for (size_t k = 0; k < len; k += max_n) {
+        const struct rows_block b =
+            block_of(s, m, p, c * m->chunk + k, len - k < max_n ? len - k : max_n);
+        const float *x = rows_x(m, c, k);
+
+        if (dtype_is_quantised(type))
+            rows_add_all(s->sum, &b, unit_unpacked, x, stride, m->n_tok);
+        else if (type == DTYPE_BF16)
+            rows_add_all(s->sum, &b, DTYPE_BF16, x, stride, m->n_tok);
+        else if (type == DTYPE_F16 && UNIT_ELEMS == 1)
+            rows_add_all(s->sum, &b, DTYPE_F16, x, stride, m->n_tok);
+        else if (UNIT_ELEMS == 1)
+            rows_add_all(s->sum, &b, DTYPE_F32, x, stride, m->n_tok);
+    }
+}
+
+static void rows_finish(const struct mm *m, const struct rows *p, const float *dots, size_t t)
 {
     float bias[NROW] = {0};
 
@@ -154,42 +216,46 @@ static int64_t rows_add_fixed(int64_t sum[NROW], const struct mm *m, const struc
     return n_bad;
 }
 
-/* All chunks of n_t tokens; the number of chunks out of range. */
-static int64_t rows_tokens(const struct mm *m, const struct rows *p, size_t t, size_t n_t)
+/* All tokens of a group of rows; the number of chunks out of range. */
+static int64_t rows_group(struct rows_scratch *s, const struct mm *m, const struct rows *p)
 {
     const size_t n_chunks = mm_n_chunks(m);
-    int64_t sum[MAX_T][NROW] = {{0}}, n_bad = 0;
-    float dots[MAX_T][NROW];
+    float scale[NROW];
+    int64_t n_bad = 0;
 
+    for (size_t r = 0; r < NROW; r++)
+        scale[r] = mm_row_scale(&p->row[r]);
+    memset(s->acc, 0, m->n_tok * sizeof *s->acc);
     for (size_t c = 0; c < n_chunks; c++) {
-        rows_chunk(dots, m, p, t, n_t, c);
-        for (size_t i = 0; m->acc && i < n_t; i++)
-            n_bad += rows_add_fixed(sum[i], m, p, dots[i]);
+        rows_chunk(s, m, p, c);
+        for (size_t t = 0; t < m->n_tok; t++) {
+            float dots[NROW];
+
+            vec_sum4(dots, s->sum[t]);
+            for (size_t r = 0; r < NROW; r++)
+                dots[r] *= scale[r];
+            if (m->acc)
+                n_bad += rows_add_fixed(s->acc[t], m, p, dots);
+            else
+                rows_finish(m, p, dots, t);
+        }
     }
-    for (size_t i = 0; i < n_t; i++)
-        if (m->acc)
-            memcpy(m->acc + (t + i) * m->n_out + p->col, sum[i], p->n_cols * sizeof **sum);
-        else
-            rows_finish(m, p, dots[i], t + i);
+    for (size_t t = 0; m->acc && t < m->n_tok; t++)
+        memcpy(m->acc + t * m->n_out + p->col, s->acc[t], p->n_cols * sizeof **s->acc);
     return n_bad;
 }
 
 static void rows_range(void *arg, size_t begin, size_t end, int thread)
 {
     struct mm *m = arg;
+    struct rows_scratch *s = (void *)mm_thread_scratch(m, thread);
     int64_t n_bad = 0;
 
-    (void)thread;
     for (size_t i = begin; i < end; i++) {
         struct rows p;
-        size_t t = 0, n_t = MAX_T;
 
         rows_of(&p, m, i);
-        for (; t < m->n_tok; t += n_t) {
-            while (n_t > m->n_tok - t)
-                n_t /= 2;
-            n_bad += rows_tokens(m, &p, t, n_t);
-        }
+        n_bad += rows_group(s, m, &p);
     }
     m->n_bad += n_bad;
 }

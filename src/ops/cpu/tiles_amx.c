@@ -1,13 +1,16 @@
-/* The prefill kernel for BF16 weights on AMX.
+/* The kernel for BF16, Q8 and Q4 weights on AMX, in both phases.
  *
  * A register tile holds 16 rows of 64 bytes. Weights are the left operand (16 rows by a step of 32
  * elements), inputs the right one (pairs of elements by 16 tokens, packed once per call), sums come
  * out as [16 rows][16 tokens]. Two by two of them, a panel of 32 rows by a group of 32 tokens, keep
- * their sums in four tiles and need four loads for four products.
+ * their sums in four tiles and need four loads for four products. Tokens that are not there cost
+ * nothing while weights come from memory, and an element is one chain of sums along K, so decoding
+ * takes this way, too, and has the bits of prefill.
  *
- * The first cache holds a block of a panel (up to A_STEPS steps: as it lies in memory where its rows
- * fall on different lines of the cache, else copied together); the second holds the inputs of a stretch of K (L2_BYTES), which stream past every
- * panel of the thread. Between blocks the sums rest in memory as f32, which changes no bit.
+ * The first cache holds a block of a panel (up to A_STEPS steps: as it lies in memory where it is
+ * bf16 and its rows fall on different lines of the cache, else put together from rows that are then
+ * bf16); the second holds the inputs of a stretch of K (L2_BYTES), which stream past every panel of
+ * the thread. Between blocks the sums rest in memory as f32, which changes no bit.
  * Chunks of a row-parallel product go to the integers while the next chunk is multiplied. */
 #include "tiles_amx.h"
 
@@ -15,10 +18,11 @@
 
 #include "vec_avx512.h"
 
-enum { L2_BYTES = 1 << 20, SUM_BYTES = 256 * 1024, LINES = TILES_SUMS / VEC };
+enum { L2_BYTES = 1 << 20, SUM_BYTES = 2 << 20, LINES = TILES_SUMS / VEC };
+enum { LONG_STEPS = 72 };
 
 struct tiles_scratch {
-    uint16_t weight[A_STEPS * TILES_ROWS * STEP_ELEMS];
+    uint16_t weight[TILES_ROWS * A_STRIDE];
     float stage[2][TILES_SUMS]; /* a chunk's sums before they become integers */
     char sum[SUM_BYTES];        /* float or int64_t [panel][token group][TILES_SUMS] */
 };
@@ -52,18 +56,41 @@ struct weights {
     size_t row_bytes, step_bytes;
 };
 
+/* Loads stand where the tile they overwrite was last needed longest ago; in this order they hide
+ * behind the products even when inputs come from the second cache. */
 static inline __attribute__((always_inline)) void multiply_step(const struct weights *w,
                                                                 size_t step, const char *x0,
                                                                 const char *x1)
 {
-    _tile_loadd(4, w->half[0] + step * w->step_bytes, w->row_bytes);
     _tile_stream_loadd(6, x0 + step * TILE_BYTES, STEP_BYTES);
-    _tile_stream_loadd(7, x1 + step * TILE_BYTES, STEP_BYTES);
-    _tile_loadd(5, w->half[1] + step * w->step_bytes, w->row_bytes);
+    _tile_loadd(4, w->half[0] + step * w->step_bytes, w->row_bytes);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, w->half[1] + step * w->step_bytes, w->row_bytes);
     _tile_dpbf16ps(2, 5, 6);
+    _tile_stream_loadd(7, x1 + step * TILE_BYTES, STEP_BYTES);
+    _tile_dpbf16ps(1, 4, 7);
     _tile_dpbf16ps(3, 5, 7);
+}
+
+/* The same where the group has no more than 16 tokens. */
+static inline __attribute__((always_inline)) void multiply_half(const struct weights *w,
+                                                                size_t step, const char *x0)
+{
+    _tile_loadd(6, x0 + step * TILE_BYTES, STEP_BYTES);
+    _tile_loadd(4, w->half[0] + step * w->step_bytes, w->row_bytes);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(5, w->half[1] + step * w->step_bytes, w->row_bytes);
+    _tile_dpbf16ps(2, 5, 6);
+}
+
+static inline __attribute__((always_inline)) void multiply(const struct weights *w, size_t step,
+                                                           const char *x0, const char *x1,
+                                                           bool is_half)
+{
+    if (is_half)
+        multiply_half(w, step, x0);
+    else
+        multiply_step(w, step, x0, x1);
 }
 
 static inline void clear_sums(void)
@@ -77,68 +104,89 @@ static inline void clear_sums(void)
 static inline void load_sums(const float *sum)
 {
     _tile_loadd(0, sum, STEP_BYTES);
-    _tile_loadd(1, sum + 256, STEP_BYTES);
     _tile_loadd(2, sum + 512, STEP_BYTES);
+    _tile_loadd(1, sum + 256, STEP_BYTES);
     _tile_loadd(3, sum + 768, STEP_BYTES);
 }
 
 static inline void store_sums(float *sum)
 {
     _tile_stored(0, sum, STEP_BYTES);
-    _tile_stored(1, sum + 256, STEP_BYTES);
     _tile_stored(2, sum + 512, STEP_BYTES);
+    _tile_stored(1, sum + 256, STEP_BYTES);
     _tile_stored(3, sum + 768, STEP_BYTES);
 }
 
 /* ---- one block of a panel against one group of tokens ---- */
 
-/* Weight rows that the next block will copy, fetched while this one multiplies. */
+/* The next block's weights, fetched while this one multiplies: row after row, some lines each step. */
 struct ahead {
-    const char *const *row;
-    size_t begin, end; /* rows that are this visit's share */
+    const struct mm_row *row, *end;
+    size_t begin_bytes, end_bytes; /* of the block in a row */
     size_t at_bytes;
+    size_t lines; /* each step */
 };
 
-static inline void fetch_ahead(const struct ahead *f, size_t step)
+static inline void fetch_ahead(struct ahead *f)
 {
-    for (size_t r = f->begin; r < f->end; r++)
-        _mm_prefetch(f->row[r] + f->at_bytes + step * STEP_BYTES, _MM_HINT_T1);
+    for (size_t i = 0; i < f->lines && f->row < f->end; i++) {
+        _mm_prefetch(f->row->data + f->at_bytes, _MM_HINT_T1);
+        f->at_bytes += STEP_BYTES;
+        if (f->at_bytes >= f->end_bytes) {
+            f->at_bytes = f->begin_bytes;
+            f->row++;
+        }
+    }
 }
 
 struct visit {
     struct weights w;
     const char *x0, *x1;
+    bool is_half; /* no more than 16 tokens: x1 is not looked at, the other tiles stay zero */
     size_t step, n_steps;
-    size_t n_cols;
-    struct ahead ahead;
+    const struct tiles_panel *panel;
+    struct ahead *ahead;
 };
 
-/* The two kinds of visits are kept apart from their caller: inlined there, the loops lose a fifth to
- * addresses that no longer fit the registers. */
-static __attribute__((noinline)) void visit_plain(float *sum, const struct visit *v)
+static inline __attribute__((always_inline)) void plain_steps(float *sum, const struct visit *v,
+                                                              bool is_half)
 {
     const struct weights w = v->w;
     const char *const x0 = v->x0, *const x1 = v->x1;
+    struct ahead ahead = *v->ahead;
 
     if (v->step == 0)
         clear_sums();
     else
         load_sums(sum);
     for (size_t s = 0; s < v->n_steps; s++) {
-        multiply_step(&w, s, x0, x1);
-        fetch_ahead(&v->ahead, s);
+        multiply(&w, s, x0, x1, is_half);
+        fetch_ahead(&ahead);
     }
     store_sums(sum);
+    *v->ahead = ahead;
+}
+
+/* The two kinds of visits are kept apart from their caller: inlined there, the loops lose a fifth to
+ * addresses that no longer fit the registers. */
+static __attribute__((noinline)) void visit_plain(float *sum, const struct visit *v)
+{
+    if (v->is_half)
+        plain_steps(sum, v, true);
+    else
+        plain_steps(sum, v, false);
 }
 
 /* A chunk's sums on their way to the integers. Line i of a stage is row i / 32 * 16 + i % 16 of the
  * panel; repeats of the last row are not counted. */
 struct convert {
-    const float *stage; /* NULL: nothing is waiting */
+    float scale[TILES_ROWS];
+    const float *stage;
     int64_t *sum;
     bool first;
-    size_t next; /* line */
-    int free;    /* the stage for the next chunk */
+    size_t next; /* line; LINES: nothing is waiting */
+    bool is_half;
+    int free; /* the stage for the next chunk */
     float limit;
     size_t n_cols; /* of the panel */
     int64_t n_bad;
@@ -149,23 +197,30 @@ static inline void convert_lines(struct convert *c, size_t n)
     const size_t end = c->next + n < LINES ? c->next + n : LINES;
 
     for (size_t i = c->next; i < end; i++) {
-        const int n_bad =
-            vec_add_fixed(c->sum + i * VEC, vec_load(c->stage + i * VEC), c->limit, c->first);
+        const size_t row = i / 32 * 16 + i % 16;
 
-        if (n_bad && i / 32 * 16 + i % 16 < c->n_cols)
+        if (c->is_half && i / 16 % 2)
+            continue;
+        const struct vec v = {
+            _mm512_mul_ps(vec_load(c->stage + i * VEC).v, _mm512_set1_ps(c->scale[row]))};
+        const int n_bad = vec_add_fixed(c->sum + i * VEC, v, c->limit, c->first);
+
+        if (n_bad && row < c->n_cols)
             c->n_bad += n_bad;
     }
     c->next = end;
 }
 
 /* Whole chunks of at most `per_chunk` steps. */
-static __attribute__((noinline)) void visit_fixed(int64_t *sum, float stage[2][TILES_SUMS],
-                                                  struct convert *waiting, const struct visit *v,
-                                                  size_t per_chunk)
+static inline __attribute__((always_inline)) void fixed_steps(int64_t *sum,
+                                                              float stage[2][TILES_SUMS],
+                                                              struct convert *c,
+                                                              const struct visit *v,
+                                                              size_t per_chunk, bool is_half)
 {
     const struct weights w = v->w;
     const char *const x0 = v->x0, *const x1 = v->x1;
-    struct convert c = *waiting;
+    struct ahead ahead = *v->ahead;
 
     for (size_t begin = 0; begin < v->n_steps; begin += per_chunk) {
         const size_t left = v->n_steps - begin, n = left < per_chunk ? left : per_chunk;
@@ -173,34 +228,37 @@ static __attribute__((noinline)) void visit_fixed(int64_t *sum, float stage[2][T
 
         clear_sums();
         for (size_t s = begin; s < begin + n; s++) {
-            multiply_step(&w, s, x0, x1);
-            convert_lines(&c, lines);
-            fetch_ahead(&v->ahead, s);
+            multiply(&w, s, x0, x1, is_half);
+            convert_lines(c, lines);
+            fetch_ahead(&ahead);
         }
-        store_sums(stage[c.free]);
-        c.stage = stage[c.free];
-        c.sum = sum;
-        c.n_cols = v->n_cols;
-        c.first = v->step + begin == 0;
-        c.next = 0;
-        c.free = !c.free;
+        store_sums(stage[c->free]);
+        memcpy(c->scale, v->panel->scale, sizeof c->scale);
+        c->stage = stage[c->free];
+        c->sum = sum;
+        c->n_cols = v->panel->n_cols;
+        c->first = v->step + begin == 0;
+        c->next = 0;
+        c->is_half = is_half;
+        c->free = !c->free;
     }
+    *v->ahead = ahead;
+}
+
+static __attribute__((noinline)) void visit_fixed(int64_t *sum, float stage[2][TILES_SUMS],
+                                                  struct convert *waiting, const struct visit *v,
+                                                  size_t per_chunk)
+{
+    struct convert c = *waiting;
+
+    if (v->is_half)
+        fixed_steps(sum, stage, &c, v, per_chunk, true);
+    else
+        fixed_steps(sum, stage, &c, v, per_chunk, false);
     *waiting = c;
 }
 
 /* ---- a thread's share ---- */
-
-/* Steps of the block that starts at `step`: whole chunks if they are short, else an even part of
- * one. The last chunk may be shorter. */
-static size_t block_steps(const struct mm *m, size_t step)
-{
-    const size_t per_chunk = tiles_chunk_steps(m), left = tiles_n_steps(m) - step;
-    const size_t n_parts = (per_chunk + A_STEPS - 1) / A_STEPS;
-    const size_t want = per_chunk < A_STEPS / 2 ? A_STEPS / 2 / per_chunk * per_chunk
-                                                : (per_chunk + n_parts - 1) / n_parts;
-
-    return want < left ? want : left;
-}
 
 struct share {
     struct mm *m;
@@ -215,56 +273,89 @@ static size_t sum_elems(const struct share *h, size_t panel)
     return panel * h->n_groups * TILES_SUMS;
 }
 
-/* Whether blocks can stay where they are: whole panels of whole steps, and rows that start on
- * different lines of the first cache (64 lines of 64 bytes a way; 32 rows of A_STEPS lines share
- * them evenly unless rows are an even multiple of 2 KiB apart). */
-static bool in_place(const struct mm *m, const struct tiles_panel *p)
-{
-    const size_t row_bytes = m->n_k * sizeof(uint16_t), cols = m->w_up ? 16 : TILES_ROWS;
-
-    return p->n_cols == cols && m->n_k % STEP_ELEMS == 0 && m->chunk % STEP_ELEMS == 0 &&
-           (uintptr_t)p->row[0] % STEP_BYTES == 0 && (uintptr_t)p->row[16] % STEP_BYTES == 0 &&
-           row_bytes % 2048 != 0;
-}
-
-static struct weights block_weights(const struct share *h, const struct tiles_panel *p, size_t step,
-                                    size_t n)
-{
-    const char *const copy = (const char *)h->s->weight;
-    size_t unused;
-    const size_t at = tiles_step_at(h->m, step, &unused) * sizeof(uint16_t);
-
-    if (in_place(h->m, p))
-        return (struct weights){
-            {p->row[0] + at, p->row[16] + at}, h->m->n_k * sizeof(uint16_t), STEP_BYTES};
-    tiles_pack_weights(h->s->weight, h->m, p, step, n);
-    return (struct weights){{copy, copy + TILE_BYTES}, STEP_BYTES, 2 * TILE_BYTES};
-}
-
-/* A block of steps of the range's panel number `panel`, against all tokens. */
-struct place {
-    const struct tiles_panel *panel;
-    size_t step;
-};
-static void multiply_block(struct share *h, size_t panel, struct place now, size_t n,
-                           struct place next)
+/* Whether blocks can stay where they are: whole panels of whole steps. Where a block serves several
+ * groups of tokens its rows also have to start on different lines of the first cache (64 lines of 64
+ * bytes a way), which they do not if they are an even multiple of 2 KiB apart. */
+static bool in_place(const struct share *h, const struct tiles_panel *p)
 {
     const struct mm *m = h->m;
-    const size_t slice = (TILES_ROWS + h->n_groups - 1) / h->n_groups;
+    const size_t row_bytes = m->n_k * sizeof(uint16_t), cols = m->w_up ? 16 : TILES_ROWS;
+
+    return m->w->dtype == DTYPE_BF16 && p->n_cols == cols && m->n_k % STEP_ELEMS == 0 &&
+           m->chunk % STEP_ELEMS == 0 && (uintptr_t)p->row[0].data % STEP_BYTES == 0 &&
+           (uintptr_t)p->row[16].data % STEP_BYTES == 0 &&
+           (h->n_groups == 1 || row_bytes % 2048 != 0);
+}
+
+/* The block that starts at `step`, before step `to`: whole chunks if they are short, else an even part
+ * of one. The last chunk may be shorter. A block that is used once, in place, is as long as it goes:
+ * memory is read in longer runs. */
+static struct tiles_block block_at(const struct share *h, const struct tiles_panel *p, size_t step)
+{
+    const size_t per_chunk = tiles_chunk_steps(h->m), left = h->n_steps - step;
+    const size_t max_steps = h->n_groups == 1 && in_place(h, p) ? LONG_STEPS : A_STEPS;
+    const size_t n_parts = (per_chunk + max_steps - 1) / max_steps;
+    const size_t want = n_parts == 1 ? max_steps / per_chunk * per_chunk
+                                     : ((per_chunk + n_parts - 1) / n_parts + 1) / 2 * 2;
+
+    return (struct tiles_block){p, step, want < left ? want : left};
+}
+
+static struct weights block_weights(const struct share *h, const struct tiles_block *now,
+                                    const struct tiles_block *next)
+{
+    const char *const copy = (const char *)h->s->weight;
+    const struct mm_row *row = now->panel->row;
     size_t unused;
+    const size_t at = tiles_step_at(h->m, now->step, &unused) * sizeof(uint16_t);
+
+    if (in_place(h, now->panel))
+        return (struct weights){
+            {row[0].data + at, row[16].data + at}, h->m->n_k * sizeof(uint16_t), STEP_BYTES};
+    tiles_pack_weights(h->s->weight, h->m, now, next);
+    return (struct weights){
+        {copy, copy + 16 * A_STRIDE * sizeof(uint16_t)}, A_STRIDE * sizeof(uint16_t), STEP_BYTES};
+}
+
+/* Nothing where copying has fetched the next block, nor where every weight is used once: tile loads
+ * wait for memory side by side, and fetching gets in their way. */
+static struct ahead ahead_of(const struct share *h, const struct tiles_block *now,
+                             const struct tiles_block *next)
+{
+    const size_t lines = TILES_ROWS * next->n_steps, steps = h->n_groups * now->n_steps;
+    size_t unused;
+    const size_t at = tiles_step_at(h->m, next->step, &unused) * sizeof(uint16_t);
+
+    if (h->n_groups == 1 || !in_place(h, now->panel))
+        return (struct ahead){.lines = 0};
+    return (struct ahead){
+        .row = next->panel->row,
+        .end = next->panel->row + TILES_ROWS,
+        .begin_bytes = at,
+        .end_bytes = at + next->n_steps * STEP_BYTES,
+        .at_bytes = at,
+        .lines = (lines + steps - 1) / steps,
+    };
+}
+
+/* A block of the range's panel number `panel`, against all tokens. */
+static void multiply_block(struct share *h, size_t panel, const struct tiles_block *now,
+                           const struct tiles_block *next)
+{
+    const struct mm *m = h->m;
+    struct ahead ahead = ahead_of(h, now, next);
     struct visit v = {
-        .w = block_weights(h, now.panel, now.step, n),
-        .step = now.step,
-        .n_steps = n,
-        .n_cols = now.panel->n_cols,
-        .ahead = {.row = next.panel->row, .at_bytes = 2 * tiles_step_at(m, next.step, &unused)},
+        .w = block_weights(h, now, next),
+        .step = now->step,
+        .n_steps = now->n_steps,
+        .panel = now->panel,
+        .ahead = &ahead,
     };
 
     for (size_t g = 0; g < h->n_groups; g++) {
-        v.x0 = (const char *)m->packed + (2 * g * h->n_steps + now.step) * TILE_BYTES;
+        v.x0 = (const char *)m->packed + (2 * g * h->n_steps + now->step) * TILE_BYTES;
         v.x1 = v.x0 + h->n_steps * TILE_BYTES;
-        v.ahead.begin = g * slice < TILES_ROWS ? g * slice : TILES_ROWS;
-        v.ahead.end = v.ahead.begin + slice < TILES_ROWS ? v.ahead.begin + slice : TILES_ROWS;
+        v.is_half = m->n_tok - g * TILES_GROUP <= TILES_GROUP / 2;
         if (m->acc)
             visit_fixed((int64_t *)(void *)h->s->sum + sum_elems(h, panel) + g * TILES_SUMS,
                         h->s->stage, &h->convert, &v, tiles_chunk_steps(m));
@@ -276,20 +367,22 @@ static void multiply_block(struct share *h, size_t panel, struct place now, size
 /* Panels begin .. end over steps from .. to of K, whose inputs stay in the second cache. */
 static void multiply_stretch(struct share *h, size_t begin, size_t end, size_t from, size_t to)
 {
-    const struct mm *m = h->m;
-
-    tiles_panel_of(&h->panel[0], m, begin);
+    tiles_panel_of(&h->panel[0], h->m, begin);
     for (size_t p = begin; p < end; p++) {
         const struct tiles_panel *now = &h->panel[(p - begin) % 2];
         struct tiles_panel *next = &h->panel[(p - begin + 1) % 2];
-        size_t n;
+        struct tiles_block block = block_at(h, now, from), follows;
 
-        tiles_panel_of(next, m, p + 1 < end ? p + 1 : p);
-        for (size_t step = from; step < to; step += n) {
-            n = block_steps(m, step);
-            multiply_block(h, p - begin, (struct place){now, step}, n,
-                           step + n < to ? (struct place){now, step + n}
-                                         : (struct place){next, from});
+        tiles_panel_of(next, h->m, p + 1 < end ? p + 1 : p);
+        for (; block.step < to; block = follows) {
+            const size_t step = block.step + block.n_steps;
+
+            if (step > to)
+                block.n_steps = to - block.step;
+            follows = step < to ? block_at(h, now, step) : block_at(h, next, from);
+            multiply_block(h, p - begin, &block, &follows);
+            if (step >= to)
+                break;
         }
     }
 }
@@ -310,6 +403,17 @@ static void finish_panels(struct share *h, size_t begin, size_t end)
         }
 }
 
+/* Where the stretch that starts at `from` ends: whole chunks, whole blocks of copied weights. */
+static size_t stretch_end(const struct share *h, size_t from)
+{
+    const size_t per_chunk = tiles_chunk_steps(h->m);
+    const size_t step = per_chunk <= A_STEPS ? A_STEPS / per_chunk * per_chunk : A_STEPS;
+    const size_t most = L2_BYTES / (h->n_groups * 2 * TILE_BYTES) / step * step;
+    const size_t n = most > step ? most : step;
+
+    return h->n_steps - from < n ? h->n_steps : from + n;
+}
+
 static void tiles_range(void *arg, size_t begin, size_t end, int thread)
 {
     struct mm *m = arg;
@@ -320,12 +424,10 @@ static void tiles_range(void *arg, size_t begin, size_t end, int thread)
         .n_steps = tiles_n_steps(m),
         .convert = {.next = LINES, .limit = m->limit},
     };
-    const size_t l2_steps = L2_BYTES / (h.n_groups * 2 * TILE_BYTES);
 
     tiles_begin();
     for (size_t from = 0, to = 0; from < h.n_steps; from = to) {
-        while (to < h.n_steps && to - from < l2_steps)
-            to += block_steps(m, to);
+        to = stretch_end(&h, from);
         multiply_stretch(&h, begin, end, from, to);
     }
     convert_lines(&h.convert, LINES);

@@ -11,7 +11,8 @@ enum {
     STEP_ELEMS = 32,             /* of K in one instruction */
     STEP_BYTES = STEP_ELEMS * 2, /* of a weight row */
     TILE_BYTES = 16 * STEP_BYTES,
-    A_STEPS = 16, /* of a block of weights */
+    A_STEPS = 18, /* of a copied block of weights; even, so that no group of 64 is cut */
+    A_STRIDE = (A_STEPS + 1) * STEP_ELEMS, /* of its rows: an odd number of cache lines */
 };
 
 /* Chunks are padded to whole steps. */
@@ -37,20 +38,24 @@ static inline size_t tiles_step_at(const struct mm *m, size_t s, size_t *n)
     return c * m->chunk + in * STEP_ELEMS;
 }
 
-/* A panel of 32 output columns, or of 16 of a pair. */
+/* A panel of 32 output columns, or of 16 of a pair: gate rows, then up rows. */
 struct tiles_panel {
-    const char
-        *row[TILES_ROWS]; /* of a pair: gate rows, then up rows; beyond n_cols the last repeats */
+    struct mm_row row[TILES_ROWS];
+    float scale[TILES_ROWS];
     size_t col, n_cols;
 };
 void tiles_panel_of(struct tiles_panel *p, const struct mm *m, size_t index);
 
 /* tiles_pack_amx.c: all of m->x into m->packed, [token / 16][step][pair of elements][token % 16];
- * weights of steps step .. step + n_steps into to [step][row / 16][row % 16][element]. Zeros where
- * a chunk ends within a step, and for tokens beyond the last. */
+ * a block of weights into rows A_STRIDE apart, from every type that tiles take, while the next block
+ * is fetched. Zeros where a chunk ends within a step, and for tokens beyond the last. */
 void tiles_pack_x(struct mm *m);
-void tiles_pack_weights(uint16_t *to, const struct mm *m, const struct tiles_panel *p, size_t step,
-                        size_t n_steps);
+struct tiles_block {
+    const struct tiles_panel *panel;
+    size_t step, n_steps;
+};
+void tiles_pack_weights(uint16_t *to, const struct mm *m, const struct tiles_block *block,
+                        const struct tiles_block *next);
 
 /* tiles_finish_amx.c: sums of one panel and token group, turned into rows of y or acc. */
 void tiles_finish(const struct mm *m, const struct tiles_panel *p, float *sum, size_t group);

@@ -1,5 +1,5 @@
-/* The AMX kernel's sums, [row][token] in tiles of 16 by 16, to rows of tokens; bias, activation and
- * gate on the way, while a vector still holds one output column. */
+/* The AMX kernel's sums, [row][token] in tiles of 16 by 16, to rows of tokens; scale, bias, activation
+ * and gate on the way, while a vector still holds one output column. */
 #include "tiles_amx.h"
 
 #include <string.h>
@@ -8,6 +8,13 @@
 #include "vec_avx512.h"
 
 enum { TILE = 16 * 16 };
+
+static void scale_rows(float *tile, const float scale[16])
+{
+    for (size_t r = 0; r < 16; r++)
+        for (size_t t = 0; t < 16; t++)
+            tile[r * 16 + t] *= scale[r];
+}
 
 static void add_bias(float *tile, const float bias[16])
 {
@@ -56,10 +63,14 @@ void tiles_finish(const struct mm *m, const struct tiles_panel *p, float *sum, s
     if (m->bias)
         lanes_widen(bias, m->bias->data, m->bias->dtype, p->col, p->n_cols);
     for (size_t h = 0; h < n_halves; h++)
-        for (size_t g = 0; g < 2; g++) {
+        for (size_t g = 0; g < 2 && group * TILES_GROUP + g * 16 < m->n_tok; g++) {
             const size_t t = group * TILES_GROUP + g * 16;
             float *tile = sum + (2 * h + g) * TILE;
 
+            if (m->w->dtype == DTYPE_Q8)
+                scale_rows(tile, p->scale + h * 16);
+            if (m->w_up && m->w->dtype == DTYPE_Q8)
+                scale_rows(tile + 2 * TILE, p->scale + 16);
             if (m->bias)
                 add_bias(tile, bias + h * 16);
             if (m->act == OPS_ACT_GELU_TANH)
@@ -109,7 +120,7 @@ void tiles_finish_fixed(const struct mm *m, const struct tiles_panel *p, const i
                         size_t group)
 {
     for (size_t r = 0; r < p->n_cols; r += 8)
-        for (size_t t = 0; t < TILES_GROUP; t += 8) {
+        for (size_t t = 0; t < TILES_GROUP && group * TILES_GROUP + t < m->n_tok; t += 8) {
             const size_t tile = 2 * (r / 16) + t / 16, tok = group * TILES_GROUP + t;
 
             store_eight(m->acc + tok * m->n_out + p->col + r, m->n_out,

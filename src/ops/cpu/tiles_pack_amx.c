@@ -68,26 +68,58 @@ void tiles_panel_of(struct tiles_panel *p, const struct mm *m, size_t index)
 
     p->col = index * width;
     p->n_cols = m->n_out - p->col < width ? m->n_out - p->col : width;
-    for (size_t i = 0; i < width; i++) {
-        const size_t row = p->col + (i < p->n_cols ? i : p->n_cols - 1);
+    mm_panel_rows(p->row, m, p->col, p->n_cols, width);
+    for (size_t i = 0; i < TILES_ROWS; i++)
+        p->scale[i] = mm_row_scale(&p->row[i]);
+}
 
-        p->row[i] = mm_row(m->w, row);
-        if (m->w_up)
-            p->row[width + i] = mm_row(m->w_up, row);
+/* Quantised chunks have no padding but at the end of K, so steps follow each other in K. */
+static size_t block_elems(const struct mm *m, const struct tiles_block *b)
+{
+    const size_t left = m->n_k - b->step * STEP_ELEMS, n = b->n_steps * STEP_ELEMS;
+
+    return n < left ? n : left;
+}
+
+static void unpack_weights(uint16_t *to, const struct mm *m, const struct tiles_block *b,
+                           const struct tiles_block *next)
+{
+    const size_t n = block_elems(m, b), n_next = block_elems(m, next);
+
+    for (size_t i = 0; i < TILES_ROWS; i++) {
+        mm_fetch(&next->panel->row[i], next->step * STEP_ELEMS, n_next);
+        unpack_avx512bf16(to + i * A_STRIDE, STEP_ELEMS, &b->panel->row[i], b->step * STEP_ELEMS,
+                          n);
     }
 }
 
-void tiles_pack_weights(uint16_t *to, const struct mm *m, const struct tiles_panel *p, size_t step,
-                        size_t n_steps)
+static void copy_weights(uint16_t *to, const struct mm *m, const struct tiles_block *b,
+                         const struct tiles_block *next)
 {
-    for (size_t s = step; s < step + n_steps; s++, to += TILES_ROWS * STEP_ELEMS) {
-        size_t n;
-        const size_t at = tiles_step_at(m, s, &n) * sizeof *to;
-        const __mmask32 mask = (__mmask32)(((uint64_t)1 << n) - 1);
+    size_t unused;
+    const size_t next_k = tiles_step_at(m, next->step, &unused);
 
-        for (size_t i = 0; i < TILES_ROWS; i++)
-            _mm512_storeu_si512(to + i * STEP_ELEMS,
-                                _mm512_maskz_loadu_epi16(mask, p->row[i] + at));
+    for (size_t i = 0; i < TILES_ROWS; i++) {
+        const char *row = b->panel->row[i].data;
+
+        mm_fetch(&next->panel->row[i], next_k, next->n_steps * STEP_ELEMS);
+        for (size_t s = 0; s < b->n_steps; s++) {
+            size_t n;
+            const size_t at = tiles_step_at(m, b->step + s, &n) * sizeof *to;
+            const __mmask32 mask = (__mmask32)(((uint64_t)1 << n) - 1);
+
+            _mm512_storeu_si512(to + i * A_STRIDE + s * STEP_ELEMS,
+                                _mm512_maskz_loadu_epi16(mask, row + at));
+        }
     }
+}
+
+void tiles_pack_weights(uint16_t *to, const struct mm *m, const struct tiles_block *block,
+                        const struct tiles_block *next)
+{
+    if (m->w->dtype == DTYPE_BF16)
+        copy_weights(to, m, block, next);
+    else
+        unpack_weights(to, m, block, next);
     __asm__ volatile("" ::: "memory"); /* tile loads do not tell the compiler what they read */
 }

@@ -4,9 +4,12 @@
 #ifndef UNITS_BF16_H
 #define UNITS_BF16_H
 
-#include "dtype.h"
+#include "linear_impl.h"
 
 enum { UNIT_ELEMS = 2 };
+
+/* What units_unpack makes of a quantised row. */
+static const enum dtype unit_unpacked = DTYPE_BF16;
 
 /* n <= 2 * VEC elements of a weight row from element k on, then zeros. type is BF16. */
 static inline struct vec unit_load(const char *row, enum dtype type, size_t k, size_t n)
@@ -18,6 +21,13 @@ static inline struct vec unit_load(const char *row, enum dtype type, size_t k, s
         return vec_load(p);
     return (struct vec){
         _mm512_castsi512_ps(_mm512_maskz_loadu_epi16((__mmask32)(((uint64_t)1 << n) - 1), p))};
+}
+
+/* Elements k .. k + n of a Q8 or Q4 row; `to` has room for n rounded up to a multiple of 64. Q8
+ * without its scale. */
+static inline void units_unpack(void *to, const struct mm_row *row, size_t k, size_t n)
+{
+    unpack_avx512bf16(to, 32, row, k, n);
 }
 
 static inline struct vec unit_mul_add(struct vec w, struct vec x, struct vec sum)

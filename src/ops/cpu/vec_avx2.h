@@ -70,6 +70,28 @@ static inline struct vec vec_from_f16(const uint16_t *p, size_t n)
     return (struct vec){_mm256_cvtph_ps(vec_load_halves(p, n))};
 }
 
+/* n <= VEC of them, then zeros. */
+static inline struct vec vec_from_i8(const int8_t *p, size_t n)
+{
+    int8_t part[VEC] = {0};
+
+    if (n < VEC)
+        p = memcpy(part, p, n);
+    return (struct vec){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)))};
+}
+
+/* scale * q + minimum of VEC low and VEC high half bytes. */
+static inline void vec_store_nibbles(float *low, float *high, const uint8_t *p, float scale,
+                                     float minimum)
+{
+    const __m256 s = _mm256_set1_ps(scale), m = _mm256_set1_ps(minimum);
+    const __m256i b = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
+    const __m256i q = _mm256_and_si256(b, _mm256_set1_epi32(15));
+
+    _mm256_storeu_ps(low, _mm256_fmadd_ps(s, _mm256_cvtepi32_ps(q), m));
+    _mm256_storeu_ps(high, _mm256_fmadd_ps(s, _mm256_cvtepi32_ps(_mm256_srli_epi32(b, 4)), m));
+}
+
 /* v becomes its transpose, elements of 32 bits. */
 static inline void vec_transpose(struct vec v[VEC])
 {

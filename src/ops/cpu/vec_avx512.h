@@ -63,6 +63,27 @@ static inline struct vec vec_from_f16(const uint16_t *p, size_t n)
     return (struct vec){_mm512_cvtph_ps(h)};
 }
 
+/* n <= VEC of them, then zeros. */
+static inline struct vec vec_from_i8(const int8_t *p, size_t n)
+{
+    const __m128i b = n == VEC ? _mm_loadu_si128((const void *)p)
+                               : _mm_maskz_loadu_epi8((__mmask16)((1u << n) - 1), p);
+
+    return (struct vec){_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b))};
+}
+
+/* scale * q + minimum of VEC low and VEC high half bytes: sixteen values, looked up. */
+static inline void vec_store_nibbles(float *low, float *high, const uint8_t *p, float scale,
+                                     float minimum)
+{
+    const __m512 q = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512 value = _mm512_fmadd_ps(_mm512_set1_ps(scale), q, _mm512_set1_ps(minimum));
+    const __m512i b = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+
+    _mm512_storeu_ps(low, _mm512_permutexvar_ps(b, value));
+    _mm512_storeu_ps(high, _mm512_permutexvar_ps(_mm512_srli_epi32(b, 4), value));
+}
+
 /* v becomes its transpose, elements of 32 bits. */
 static inline void vec_transpose(struct vec v[VEC])
 {
