@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../src/ops/ops_impl.h"
 #include "checkpoint.h"
 #include "ops_case.h"
+#include "ops_device.h"
 #include "status.h"
 
 /* ---- replicas ---- */
@@ -38,21 +40,43 @@ static int open_wide(struct engine_case *x)
     return rc;
 }
 
-int engine_case_open(struct engine_case *x, struct comm *c, const struct engine_case_params *p)
+static int open_device(struct engine_case *x, const struct engine_case_params *p)
 {
     const struct ops_cpu_params cpu = {.n_threads = 1};
-    const struct engine_params params = {.max_prompt_tokens = ENGINE_PROMPT,
-                                         .max_new_tokens = ENGINE_NEW,
-                                         .max_images = ENGINE_IMAGES,
-                                         .max_beams = 1,
-                                         .max_seqs = p->max_seqs,
-                                         .vision = p->vision};
-    const bool is_cpu = p->cpu && ops_cpu_best_isa() != OPS_ISA_AUTO;
+    const struct ops_cuda_params gpu = {.reproducible = true, .timeout_s = 60};
+
+    if (p->cuda_shim)
+        return ops_open_cuda_shim(&x->device, &gpu);
+    if (p->table == ENGINE_CASE_CPU && ops_cpu_best_isa() != OPS_ISA_AUTO)
+        return ops_open_cpu(&x->device, &cpu);
+    TRY(ops_open_ref(&x->device));
+    if (p->table == ENGINE_CASE_AWAY) {
+        x->away = malloc(sizeof *x->away);
+        assert_non_null(x->away);
+        *x->away = *x->device->ops;
+        x->away->is_host = false;
+        x->device->ops = x->away;
+    }
+    return OK;
+}
+
+int engine_case_open(struct engine_case *x, struct comm *c, const struct engine_case_params *p)
+{
+    const struct engine_params params = {
+        .decoder = {.window = p->window, .embed_scale = DTYPE_BF16},
+        .weights = p->form,
+        .max_prompt_tokens = ENGINE_PROMPT,
+        .max_new_tokens = ENGINE_NEW,
+        .max_images = ENGINE_IMAGES,
+        .max_beams = 1,
+        .max_seqs = p->max_seqs,
+        .vision = p->vision,
+    };
     struct weights_stats stats;
 
     *x = (struct engine_case){0};
     TRY(p->wide ? open_wide(x) : weights_open(&x->weights, &x->cfg, CHECKPOINT_MICRO));
-    TRY(is_cpu ? ops_open_cpu(&x->device, &cpu) : ops_open_ref(&x->device));
+    TRY(open_device(x, p));
     return engine_create(&x->engine, &x->cfg, &params, x->weights, x->device, c, &stats);
 }
 
@@ -60,6 +84,7 @@ void engine_case_close(struct engine_case *x)
 {
     engine_destroy(x->engine);
     ops_close(x->device);
+    free(x->away);
     weights_close(x->weights);
 }
 
@@ -77,14 +102,17 @@ float *engine_case_pixels(const struct model_config *cfg, int i)
 
 int engine_case_encode(struct engine_case *x)
 {
-    for (int i = 0; i < ENGINE_IMAGES; i++) {
-        float *pixels = engine_case_pixels(&x->cfg, i);
-        const int rc = engine_encode(x->engine, pixels, i, NULL);
+    float *pixels[ENGINE_IMAGES];
+    int slot[ENGINE_IMAGES], rc;
 
-        free(pixels);
-        TRY(rc);
+    for (int i = 0; i < ENGINE_IMAGES; i++) {
+        slot[i] = i;
+        pixels[i] = engine_case_pixels(&x->cfg, i);
     }
-    return OK;
+    rc = engine_encode_many(x->engine, (const float *const *)pixels, slot, ENGINE_IMAGES);
+    for (int i = 0; i < ENGINE_IMAGES; i++)
+        free(pixels[i]);
+    return rc;
 }
 
 void engine_case_request(struct engine_case_request *q, const struct model_config *cfg, int i)
@@ -137,10 +165,11 @@ void engine_case_alone(struct engine_case_request q[ENGINE_REQUESTS],
                        struct engine_case_answer a[ENGINE_REQUESTS],
                        const struct engine_case_params *p)
 {
-    const struct engine_case_params alone = {.wide = p->wide, .cpu = p->cpu};
+    struct engine_case_params alone = *p;
     struct engine_case one;
     struct comm *self;
 
+    alone.max_seqs = 0;
     assert_int_equal(comm_create_self(&self), OK);
     assert_int_equal(engine_case_open(&one, self, &alone), OK);
     for (int i = 0; i < ENGINE_REQUESTS; i++) {

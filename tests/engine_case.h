@@ -14,13 +14,22 @@ struct engine_case {
     struct weights *weights;
     struct model_config cfg;
     struct device *device;
+    struct ops *away; /* its table, changed; or NULL */
     struct engine *engine;
+};
+enum engine_case_table {
+    ENGINE_CASE_REF,
+    ENGINE_CASE_CPU,  /* the best of this machine, where it has one, on one thread */
+    ENGINE_CASE_AWAY, /* the loops of ref, as a device with memory of its own */
 };
 struct engine_case_params {
     bool wide;
-    bool cpu; /* the best table of this machine, where it has one, on one thread */
+    enum engine_case_table table;
     int max_seqs;
     enum engine_vision vision;
+    enum weights_form form;
+    enum decoder_window window;
+    bool cuda_shim; /* the CUDA kernels, on the host, instead of a table */
 };
 int engine_case_open(struct engine_case *x, struct comm *c, const struct engine_case_params *p);
 void engine_case_close(struct engine_case *x);

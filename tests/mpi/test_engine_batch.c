@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../src/comm/comm_impl.h"
 #include "../../src/engine/engine_impl.h"
 #include "engine_case.h"
 #include "ranks.h"
@@ -23,10 +24,11 @@ struct fixture {
     struct engine_case_answer alone[2][ENGINE_REQUESTS];
 };
 
-static struct engine_case_params params_of(const struct fixture *f, bool cpu, int max_seqs,
-                                           enum engine_vision vision)
+static struct engine_case_params params_of(const struct fixture *f, enum engine_case_table table,
+                                           int max_seqs, enum engine_vision vision)
 {
-    return (struct engine_case_params){comm_size(f->world) > 4, cpu, max_seqs, vision};
+    return (struct engine_case_params){
+        .wide = comm_size(f->world) > 4, .table = table, .max_seqs = max_seqs, .vision = vision};
 }
 
 static int setup(void **state)
@@ -38,7 +40,8 @@ static int setup(void **state)
         return -1;
     f->world = world;
     for (int cpu = 0; cpu < 2; cpu++) {
-        const struct engine_case_params p = params_of(f, cpu, 0, ENGINE_VISION_TENSOR);
+        const struct engine_case_params p =
+            params_of(f, (enum engine_case_table)cpu, 0, ENGINE_VISION_TENSOR);
 
         engine_case_alone(f->request[cpu], f->alone[cpu], &p);
     }
@@ -103,16 +106,23 @@ static int run_schedule(struct engine *e, const struct schedule *s,
     return n_active == 0 ? OK : FAIL(ERR_INTERNAL, "%d still active", n_active);
 }
 
-static void check_schedule(struct fixture *f, struct engine_case *x, bool cpu,
-                           const struct schedule *s)
+static void check_answers(struct fixture *f, struct engine_case *x, const struct schedule *s,
+                          const struct engine_case_request q[ENGINE_REQUESTS],
+                          const struct engine_case_answer alone[ENGINE_REQUESTS])
 {
     struct engine_case_answer got[ENGINE_REQUESTS];
     bool same = true;
 
-    ASSERT_ALL(f->world, run_schedule(x->engine, s, f->request[cpu], got) == OK);
+    ASSERT_ALL(f->world, run_schedule(x->engine, s, q, got) == OK);
     for (int i = 0; i < ENGINE_REQUESTS; i++)
-        same = same && engine_case_same(&got[i].a, &f->alone[cpu][i].a);
+        same = same && engine_case_same(&got[i].a, &alone[i].a);
     ASSERT_ALL(f->world, same);
+}
+
+static void check_schedule(struct fixture *f, struct engine_case *x, bool cpu,
+                           const struct schedule *s)
+{
+    check_answers(f, x, s, f->request[cpu], f->alone[cpu]);
 }
 
 /* The next permutation in lexical order; false after the last. */
@@ -146,12 +156,13 @@ static void answers_are_those_of_one_rank_alone(void **state)
 
     for (int k = 0; k < 4; k++)
         for (int max_seqs = 1; max_seqs <= ENGINE_REQUESTS; max_seqs++) {
-            const struct engine_case_params p = params_of(f, k % 2, max_seqs, vision[k / 2]);
+            const struct engine_case_params p =
+                params_of(f, (enum engine_case_table)(k % 2), max_seqs, vision[k / 2]);
             struct engine_case x;
 
             open_group(f, &x, &p);
             for (size_t i = 0; i < sizeof some / sizeof some[0]; i++)
-                check_schedule(f, &x, p.cpu, &some[i]);
+                check_schedule(f, &x, k % 2, &some[i]);
             engine_case_close(&x);
         }
 }
@@ -159,7 +170,7 @@ static void answers_are_those_of_one_rank_alone(void **state)
 static void any_order_will_do(void **state)
 {
     struct fixture *f = *state;
-    const struct engine_case_params p = params_of(f, true, 3, ENGINE_VISION_TENSOR);
+    const struct engine_case_params p = params_of(f, ENGINE_CASE_CPU, 3, ENGINE_VISION_TENSOR);
     struct schedule s = {.order = {0, 1, 2, 3, 4}};
     const int step = comm_size(f->world) > 1 ? 7 : 1; /* more ranks take longer */
     struct engine_case x;
@@ -176,12 +187,87 @@ static void any_order_will_do(void **state)
     engine_case_close(&x);
 }
 
+/* Kernels differ by the form of the weights and by what a query sees, not by the company. */
+static void forms_and_windows_do_not_matter(void **state)
+{
+    static const struct {
+        enum weights_form form;
+        enum decoder_window window;
+    } some[] = {{WEIGHTS_INT8, DECODER_WINDOW_NONE},
+                {WEIGHTS_INT4, DECODER_WINDOW_NONE},
+                {WEIGHTS_AS_STORED, DECODER_WINDOW_HF}};
+    const struct schedule s = {.order = {3, 1, 4, 0, 2}, .lag = 1};
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < 2 * sizeof some / sizeof some[0]; i++) {
+        struct engine_case_params p =
+            params_of(f, (enum engine_case_table)(i % 2), 4, ENGINE_VISION_TENSOR);
+        struct engine_case_request q[ENGINE_REQUESTS];
+        struct engine_case_answer alone[ENGINE_REQUESTS];
+        struct engine_case x;
+
+        p.form = some[i / 2].form;
+        p.window = some[i / 2].window;
+        if (p.form == WEIGHTS_INT4 && p.wide)
+            continue; /* its chunks of one element have no groups */
+        engine_case_alone(q, alone, &p);
+        open_group(f, &x, &p);
+        check_answers(f, &x, &s, q, alone);
+        engine_case_close(&x);
+    }
+}
+
+/* A table with memory of its own: everything that crosses ranks is staged. */
+static void other_memory_does_not_matter(void **state)
+{
+    const struct schedule s = {.order = {2, 0, 4, 1, 3}};
+    struct fixture *f = *state;
+    struct engine_case_params p = params_of(f, ENGINE_CASE_AWAY, 3, ENGINE_VISION_TENSOR);
+
+    for (int k = 0; k < 2; k++) {
+        struct engine_case x;
+
+        p.vision = k ? ENGINE_VISION_DATA : ENGINE_VISION_TENSOR;
+        ASSERT_ALL(f->world, engine_case_open(&x, f->world, &p) == OK);
+        ASSERT_ALL(f->world, engine_case_encode(&x) == OK);
+        check_schedule(f, &x, false, &s);
+        engine_case_close(&x);
+    }
+}
+
+/* As many exchanges whether a step is one row or several: embedding, two a layer, the best tokens
+ * and their sums. */
+static void a_step_has_one_set_of_exchanges(void **state)
+{
+    struct fixture *f = *state;
+    const struct engine_case_params p = params_of(f, ENGINE_CASE_CPU, 3, ENGINE_VISION_TENSOR);
+    struct engine_case x;
+    struct engine_case_answer got;
+    int seq, n;
+
+    open_group(f, &x, &p);
+    for (int k = 0; k < 3; k++) {
+        struct engine_request r = f->request[1][4].r; /* greedy */
+        uint64_t before;
+
+        r.generate.n_eos = 0;
+        ASSERT_ALL(f->world, engine_admit(x.engine, &r, &seq) == OK);
+        before = f->world->sequence;
+        ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == k + 1);
+        ASSERT_ALL(f->world, f->world->sequence - before - 1 ==
+                                 2 * (uint64_t)x.cfg.text.n_layers + 3); /* 1: the test's own */
+    }
+    for (int k = 0; k < 3; k++)
+        ASSERT_ALL(f->world, leave(x.engine, k, &got) == OK);
+    engine_case_close(&x);
+}
+
 /* ---- coming and going ---- */
 
 static void who_leaves_early_has_the_beginning(void **state)
 {
     struct fixture *f = *state;
-    const struct engine_case_params p = params_of(f, true, 2, ENGINE_VISION_TENSOR);
+    const struct engine_case_params p = params_of(f, ENGINE_CASE_CPU, 2, ENGINE_VISION_TENSOR);
     const struct engine_case_request *q = f->request[1];
     const struct engine_case_answer *whole = f->alone[1];
     struct engine_case x;
@@ -208,7 +294,7 @@ static void who_leaves_early_has_the_beginning(void **state)
 static void a_full_replica_says_so(void **state)
 {
     struct fixture *f = *state;
-    const struct engine_case_params p = params_of(f, false, 2, ENGINE_VISION_TENSOR);
+    const struct engine_case_params p = params_of(f, ENGINE_CASE_REF, 2, ENGINE_VISION_TENSOR);
     const struct engine_case_request *q = f->request[0];
     struct engine_case x;
     struct engine_case_answer got;
@@ -230,7 +316,7 @@ static void a_full_replica_says_so(void **state)
 static void a_bad_request_costs_itself(void **state)
 {
     struct fixture *f = *state;
-    const struct engine_case_params p = params_of(f, true, 3, ENGINE_VISION_TENSOR);
+    const struct engine_case_params p = params_of(f, ENGINE_CASE_CPU, 3, ENGINE_VISION_TENSOR);
     const struct engine_case_request *q = f->request[1];
     struct engine_case_request bad[5];
     static const char *const says[] = {"image tokens for 2 image(s)",
@@ -279,7 +365,7 @@ static void poison(struct engine *e, int seq)
 static void numbers_out_of_range_cost_one_request(void **state)
 {
     struct fixture *f = *state;
-    const struct engine_case_params p = params_of(f, true, 3, ENGINE_VISION_TENSOR);
+    const struct engine_case_params p = params_of(f, ENGINE_CASE_CPU, 3, ENGINE_VISION_TENSOR);
     const struct engine_case_request *q = f->request[1];
     static const int which[3] = {1, 3, 4};
     struct engine_case x;
@@ -313,7 +399,7 @@ static void numbers_out_of_range_cost_one_request(void **state)
 static void numbers_out_of_range_alone(void **state)
 {
     struct fixture *f = *state;
-    const struct engine_case_params p = params_of(f, false, 1, ENGINE_VISION_TENSOR);
+    const struct engine_case_params p = params_of(f, ENGINE_CASE_REF, 1, ENGINE_VISION_TENSOR);
     const struct engine_case_request *q = &f->request[0][4];
     struct engine_case x;
     struct engine_case_answer got;
@@ -369,7 +455,8 @@ static void images_have_the_same_bits_dealt_out(void **state)
     float *pixels[ENGINE_IMAGES];
 
     for (int k = 0; k < 2; k++) {
-        const struct engine_case_params p = params_of(f, k, 1, ENGINE_VISION_DATA);
+        const struct engine_case_params p =
+            params_of(f, (enum engine_case_table)k, 1, ENGINE_VISION_DATA);
         struct engine_case x;
 
         ASSERT_ALL(f->world, engine_case_open(&x, f->world, &p) == OK);
@@ -392,7 +479,7 @@ static void a_spoilt_image_fails_everywhere(void **state)
 {
     struct fixture *f = *state;
     const int n = comm_size(f->world);
-    const struct engine_case_params p = params_of(f, false, 1, ENGINE_VISION_AUTO);
+    const struct engine_case_params p = params_of(f, ENGINE_CASE_REF, 1, ENGINE_VISION_AUTO);
     struct engine_case x;
     float *pixels[ENGINE_IMAGES], kept;
     int slot[ENGINE_IMAGES];
@@ -426,7 +513,7 @@ static void bytes_are_as_planned(void **state)
 
     for (size_t k = 0; k < 2; k++)
         for (int max_seqs = 0; max_seqs <= 40; max_seqs += 20) {
-            const struct engine_case_params p = params_of(f, false, max_seqs, vision[k]);
+            const struct engine_case_params p = params_of(f, ENGINE_CASE_REF, max_seqs, vision[k]);
             struct engine_memory is, planned;
             struct engine_model m;
             struct engine_case x;
@@ -453,6 +540,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_those_of_one_rank_alone),
         cmocka_unit_test(any_order_will_do),
+        cmocka_unit_test(forms_and_windows_do_not_matter),
+        cmocka_unit_test(other_memory_does_not_matter),
+        cmocka_unit_test(a_step_has_one_set_of_exchanges),
         cmocka_unit_test(who_leaves_early_has_the_beginning),
         cmocka_unit_test(a_full_replica_says_so),
         cmocka_unit_test(a_bad_request_costs_itself),

@@ -167,7 +167,8 @@ static void test_requests(void **state)
 {
     (void)state;
     for (int cpu = 0; cpu < 2; cpu++) {
-        const struct engine_case_params p = {.cpu = cpu, .max_seqs = ENGINE_REQUESTS};
+        const struct engine_case_params p = {.table = (enum engine_case_table)cpu,
+                                             .max_seqs = ENGINE_REQUESTS};
         struct engine_case_request q[ENGINE_REQUESTS];
         struct engine_case x;
         struct comm *self;
