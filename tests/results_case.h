@@ -9,7 +9,7 @@
 #include "results.h"
 
 struct results_case {
-    char root[64], dir[80]; /* dir: the output directory, not there yet */
+    char root[64], dir[96]; /* dir: the output directory, not there yet */
 };
 int results_case_make(void **state);
 int results_case_drop(void **state);

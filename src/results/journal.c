@@ -52,15 +52,6 @@ static int write_run(const struct journal *j, const char *info_json)
 
 /* ---- opening ---- */
 
-static int make_dir(const char *path)
-{
-    struct stat st;
-
-    if (mkdir(path, 0777) == 0 || (errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode)))
-        return OK;
-    return FAIL(ERR_IO, "%s: cannot be made: %m", path);
-}
-
 static int alloc_journal(struct journal **out, const struct journal_params *p)
 {
     struct journal *j = calloc(1, sizeof *j);
@@ -110,9 +101,9 @@ int journal_open(struct journal **out, const struct journal_params *p,
     TRY(alloc_journal(&j, p));
     TRY_GOTO(settings_copy(&j->settings, p->setting, p->n_settings), close_j);
     TRY_GOTO(settings_digest(&j->settings, &j->config), close_j);
-    TRY_GOTO(make_dir(j->dir), close_j);
+    TRY_GOTO(results_make_dirs(j->dir), close_j);
     TRY_GOTO(take_lock(j, p, &found.took_over), close_j);
-    TRY_GOTO(make_dir(j->segments_dir), close_j);
+    TRY_GOTO(results_make_dirs(j->segments_dir), close_j);
     TRY_GOTO(record_index_create(&j->index, j->segments_dir), close_j);
     TRY_GOTO(journal_scan(j, &found), close_j);
     TRY_GOTO(write_run(j, p->info_json), close_j);

@@ -337,6 +337,16 @@ static bool is_current(const struct lock *l)
            ours.st_dev == named.st_dev;
 }
 
+/* A free lock. Half a text would be a holder whom nobody knows, to be waited for. */
+static int claim(struct lock *l)
+{
+    const int rc = write_text(l, l->fd);
+
+    if (rc != OK && ftruncate(l->fd, 0) != 0)
+        log_root(LOG_WARN, "results", "%s: cannot be emptied: %m", l->path);
+    return rc;
+}
+
 static int try_once(struct lock *l, double stale_s, bool *took_over, bool *again)
 {
     enum kernel_lock got;
@@ -358,7 +368,7 @@ static int try_once(struct lock *l, double stale_s, bool *took_over, bool *again
         return OK;
     }
     if (s.text[0] == '\0')
-        return write_text(l, l->fd);
+        return claim(l);
     *took_over = true;
     return take_over(l, got, &s, stale_s, again);
 }

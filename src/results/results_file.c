@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "results_impl.h"
@@ -54,6 +55,39 @@ int results_sync_dir(const char *dir)
         rc = FAIL(ERR_IO, "%s: cannot be written out: %m", dir);
     close(fd);
     return rc;
+}
+
+/* One directory; its parents are there. */
+static int make_dir(const char *path)
+{
+    char parent[RESULTS_MAX_PATH];
+    struct stat st;
+    char *slash;
+
+    if (mkdir(path, 0777) != 0)
+        return errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode)
+                   ? OK
+                   : FAIL(ERR_IO, "%s: cannot be made: %m", path);
+    snprintf(parent, sizeof parent, "%s", path);
+    slash = strrchr(parent, '/');
+    if (slash)
+        slash[slash == parent] = '\0';
+    return results_sync_dir(slash ? parent : ".");
+}
+
+int results_make_dirs(const char *path)
+{
+    char part[RESULTS_MAX_PATH];
+    struct stat st;
+
+    for (size_t i = 1; path[i]; i++) {
+        if (path[i] != '/' || path[i - 1] == '/')
+            continue;
+        snprintf(part, sizeof part, "%.*s", (int)i, path);
+        if (stat(part, &st) != 0)
+            TRY(make_dir(part));
+    }
+    return make_dir(path);
 }
 
 static int put_into_place(struct results_file *file)

@@ -81,6 +81,8 @@ int results_file_create(struct results_file *out, const char *dir, const char *n
 int results_file_commit(struct results_file *file); /* closes it in any case */
 void results_file_discard(struct results_file *file);
 int results_sync_dir(const char *dir);
+/* With its parents, each durable; fine when it is there. */
+int results_make_dirs(const char *path);
 /* Writes all of it; the errno of a failure is kept. false: failed. */
 bool results_write_all(int fd, const char *bytes, size_t n_bytes);
 /* Removes what an earlier start left unfinished under dir. */

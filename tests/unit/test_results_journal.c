@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -295,6 +296,23 @@ static void test_failures_are_retried_when_asked(void **state)
     journal_close(j);
 }
 
+static void test_directories_are_made(void **state)
+{
+    struct results_case *c = *state;
+    struct journal_params p;
+    struct journal_report report;
+    struct journal *j;
+
+    snprintf(c->dir, sizeof c->dir, "%s/a//b/out/", c->root);
+    results_case_write(c, 0, 1);
+    assert_true(results_case_exists(c, SEGMENT_1));
+    results_case_put(c, "file", "x", 1);
+    snprintf(c->dir, sizeof c->dir, "%s/a/b/out/file/out", c->root);
+    p = results_case_params(c);
+    assert_int_equal(journal_open(&j, &p, &report), ERR_IO);
+    assert_non_null(strstr(log_last_error(), "file/out: cannot be made: Not a directory"));
+}
+
 static void test_stale_files_go_and_others_stay(void **state)
 {
     const struct results_case *c = *state;
@@ -348,6 +366,7 @@ int main(void)
         CASE(test_changed_input_is_named),
         CASE(test_first_answer_wins_over_failures_and_repeats),
         CASE(test_failures_are_retried_when_asked),
+        CASE(test_directories_are_made),
         CASE(test_stale_files_go_and_others_stay),
         CASE(test_garbage_without_an_end),
     };
