@@ -42,15 +42,14 @@ static int read_draft(struct dataset *d, struct draft *draft)
     if (d->at_end)
         return OK;
     d->n_read++;
-    if (!draft->id) {
+    if (!draft->id)
         draft->id = draft->why ? pool_printf(&draft->pool, "%s-%" PRId64, d->reader->ops->unit,
                                              draft->place.number)
                                : pool_printf(&draft->pool, "%" PRId64, d->n_read - 1);
-        if (!draft->id)
-            return FAIL(ERR_NOMEM, "%s", draft->place_text);
-    } else if (draft->n_fields > 0 && !draft_field(draft, "id")) {
-        TRY(draft_add_field(draft, "id", draft->id, strlen(draft->id)));
-    }
+    if (!draft->id)
+        return FAIL(ERR_NOMEM, "%s", draft->place_text);
+    if (!draft->why && !draft_field(draft, "id"))
+        TRY(draft_settle(draft, draft_add_field(draft, "id", draft->id, strlen(draft->id))));
     return check_id(d, draft);
 }
 
@@ -142,6 +141,7 @@ static int expand(struct dataset *d, struct draft *draft)
     const size_t first = d->n_records;
     struct sample_record r = {
         .id = draft->id, .prompt = draft->prompt, .suffix = draft->suffix, .number = draft->number};
+    struct digest images;
 
     if (d->n_prompts == 0 && !draft->prompt)
         return FAIL(ERR_INPUT, "%s: has no prompt of its own, and none is given",
@@ -156,9 +156,9 @@ static int expand(struct dataset *d, struct draft *draft)
         TRY(template_expand(draft, d->prompt[k], &r.prompt));
         TRY(add_record(d, &r));
     }
+    images = digest_of_images(d, draft);
     for (size_t k = first; k < d->n_records; k++)
-        d->record[k].digest =
-            digest_of_record(&d->record[k], draft->image_id, digest_of_images(d, draft));
+        d->record[k].digest = digest_of_record(&d->record[k], draft->image_id, images);
     return OK;
 }
 
@@ -195,7 +195,8 @@ static int pack(struct dataset *d, const struct draft *draft, struct sample **ou
                            .sampling_step = clip->step,
                            .shortage = (enum dataset_short)clip->shortage};
 
-    broken.digest = digest_of_record(&broken, draft->image_id, digest_of_images(d, draft));
+    if (!good)
+        broken.digest = digest_of_record(&broken, draft->image_id, digest_of_images(d, draft));
     if (d->limit >= 0 && (int64_t)loose.n_records > d->limit - d->n_given)
         loose.n_records = (size_t)(d->limit - d->n_given);
     TRY(sample_pack(out, &loose));
@@ -212,8 +213,12 @@ static int keep_texts(struct dataset *d, struct draft *draft, size_t first)
         struct sample_record *r = &d->record[k];
         r->id = pool_text(pool, r->id, strlen(r->id));
         r->prompt = pool_text(pool, r->prompt, strlen(r->prompt));
-        r->suffix = r->suffix ? pool_text(pool, r->suffix, strlen(r->suffix)) : NULL;
         if (!r->id || !r->prompt)
+            return FAIL(ERR_NOMEM, "%s", draft->place_text);
+        if (!r->suffix)
+            continue;
+        r->suffix = pool_text(pool, r->suffix, strlen(r->suffix));
+        if (!r->suffix)
             return FAIL(ERR_NOMEM, "%s", draft->place_text);
     }
     return OK;

@@ -15,6 +15,7 @@
 
 enum {
     DATASET_MAX_IMAGES = 4096,  /* of one record */
+    DATASET_MAX_FIELDS = 1024,  /* of one record; each is compared with the others */
     DATASET_MAX_PROMPTS = 64,   /* of one sample that is put together from several records */
     DATASET_MAX_TEXT = 1 << 20, /* bytes of one prompt or id */
     DATASET_PATH_BYTES = 4096,

@@ -73,6 +73,8 @@ int draft_add_field(struct draft *d, const char *name, const char *value, size_t
         if (strcmp(d->field[i].name, name) == 0)
             f = &d->field[i];
     }
+    if (!f && d->n_fields == DATASET_MAX_FIELDS)
+        return FAIL(ERR_INPUT, "%s: more than %d fields", d->place_text, DATASET_MAX_FIELDS);
     if (!f && d->n_fields == d->room_fields) {
         struct field *more = grown(d, d->field, d->n_fields, &d->room_fields, sizeof *more);
         if (!more)

@@ -17,7 +17,7 @@
 #include "digest.h"
 #include "status.h"
 
-enum { FIRST_SLOTS = 1 << 14, PROBE_SLOTS = 64 };
+enum { FIRST_SLOTS = 1 << 14, PROBE_SLOTS = 16, BLOCK_SLOTS = 1024 };
 
 struct slot {
     struct digest id;
@@ -136,12 +136,12 @@ static int find(const struct ids *t, const struct digest *id, uint64_t *at, stru
 /* Moves every slot of the old table into t, which is empty. */
 static int refill(const struct ids *t, const struct ids *old)
 {
-    struct slot slot[PROBE_SLOTS], found;
+    struct slot slot[BLOCK_SLOTS], found;
     uint64_t at;
 
-    for (uint64_t first = 0; first < old->n_slots; first += PROBE_SLOTS) {
-        TRY(read_slots(old, first, slot, PROBE_SLOTS));
-        for (size_t i = 0; i < PROBE_SLOTS; i++) {
+    for (uint64_t first = 0; first < old->n_slots; first += BLOCK_SLOTS) {
+        TRY(read_slots(old, first, slot, BLOCK_SLOTS));
+        for (size_t i = 0; i < BLOCK_SLOTS; i++) {
             if (slot[i].number_plus_1 == 0)
                 continue;
             TRY(find(t, &slot[i].id, &at, &found));

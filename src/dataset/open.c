@@ -109,6 +109,17 @@ static int open_metadata(const struct dataset *d, struct lines **out)
     return lines_open(out, path, d->params.max_record_bytes);
 }
 
+/* Standard input, FIFOs and the like: whoever opens the input only to see what it is must not take
+ * the first bytes from whoever reads it. */
+static bool is_read_once(const char *source)
+{
+    struct stat st;
+
+    if (strcmp(source, "-") == 0)
+        return true;
+    return stat(source, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
 /* Readers of lines; `lines` is open already when the format was found out from it. */
 static int open_lines(struct dataset *d, struct lines *lines)
 {
@@ -118,7 +129,7 @@ static int open_lines(struct dataset *d, struct lines *lines)
         TRY(open_metadata(d, &lines));
     else if (!lines)
         TRY(lines_open(&lines, d->source, p->max_record_bytes));
-    d->may_join = !lines_is_stdin(lines);
+    d->may_join = !is_read_once(d->source);
     switch (d->format) {
     case DATASET_LIST:
         return reader_open_list(&d->reader, p, lines);
@@ -154,17 +165,6 @@ static int open_reader(struct dataset *d, struct lines *lines)
         break; /* detect_format has said what it is */
     }
     return FAIL(ERR_INTERNAL, "%s: no format", d->source);
-}
-
-/* Standard input, FIFOs and the like: whoever opens the input only to see what it is must not take
- * the first bytes from whoever reads it. */
-static bool is_read_once(const char *source)
-{
-    struct stat st;
-
-    if (strcmp(source, "-") == 0)
-        return true;
-    return stat(source, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
 }
 
 int dataset_open_reader(struct dataset *d)

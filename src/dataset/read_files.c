@@ -116,11 +116,14 @@ static int enter(struct files *f, struct draft *d, const char *below, const char
 static int visit(struct files *f, struct draft *d, const char *name, bool *taken)
 {
     const struct reader_params *p = f->base.params;
-    const char *below = path_join(&d->pool, f->level[f->depth - 1].dir, name);
-    const char *path = below ? path_join(&d->pool, p->images_dir, below) : NULL;
     bool wanted = path_is_picture(name) || (p->clip.n_frames > 0 && path_is_video(name));
+    const char *below, *path;
     struct stat st;
 
+    draft_reset(d); /* the names passed over must not pile up in it */
+    TRY(draft_set_place(d, &f->base, 0, f->number + 1));
+    below = path_join(&d->pool, f->level[f->depth - 1].dir, name);
+    path = below ? path_join(&d->pool, p->images_dir, below) : NULL;
     if (!path)
         return FAIL(ERR_NOMEM, "%s", name);
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))

@@ -22,7 +22,7 @@
 #include "status.h"
 #include "utf8.h"
 
-enum { BLOCK_BYTES = 1 << 18, MAX_SUFFIX_BYTES = 128 };
+enum { BLOCK_BYTES = 1 << 18, MAX_SUFFIX_BYTES = 128, MAX_MEMBERS = 1000 };
 
 struct tar {
     struct reader base; /* first member: of() casts back */
@@ -144,6 +144,7 @@ struct tar_sample {
     const char *key;   /* NULL: no member yet */
     const char *names; /* suffixes so far, for a message; "" */
     size_t n_bytes;
+    int n_members;
 };
 
 /* The member's content with a NUL behind it. An archive that breaks off in it is `failed`. */
@@ -237,6 +238,8 @@ static int check_suffix(struct tar_sample *s, const char *suffix)
 
     if (!entry)
         return FAIL(ERR_NOMEM, "%s", s->d->place_text);
+    if (s->n_members++ == MAX_MEMBERS)
+        return FAIL(ERR_INPUT, "%s: more than %d members", s->d->place_text, MAX_MEMBERS);
     if (strstr(s->names, entry))
         return FAIL(ERR_INPUT, "%s: two members \"%s.%s\"", s->d->place_text, s->key, suffix);
     s->names = pool_printf(&s->d->pool, "%s%s", s->names, entry);

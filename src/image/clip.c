@@ -17,6 +17,8 @@ static int64_t stepped(const struct image_clip *clip, int64_t n_total, double fp
     double step = clip->sampling == IMAGE_FPS ? fps / clip->step : clip->step;
     double at = (double)i * step;
 
+    if (i == 0)
+        return 0;
     return at < (double)n_total ? (int64_t)at : -1;
 }
 

@@ -127,6 +127,19 @@ static void test_long_lines_are_passed_over(void **state)
     free(text);
 }
 
+static void test_many_fields(void **state)
+{
+    char *text = malloc(64 << 10);
+    int n = sprintf(text, "{\"image\": \"0.png\", \"prefix\": \"p\"");
+
+    for (int i = 0; i < 2000; i++)
+        n += sprintf(text + n, ", \"f%d\": %d", i, i);
+    sprintf(text + n, "}\n{\"image\": \"1.png\", \"prefix\": \"p\"}\n");
+    check_text(*state, "m.jsonl", text, NULL, "0 line-1 !\n1 1 p [1.png]\n");
+    check_last_error("m.jsonl line 1: more than 1024 fields");
+    free(text);
+}
+
 static void test_templates(void **state)
 {
     static const char text[] =
@@ -383,6 +396,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bad_lines_cost_themselves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reasons_name_the_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_lines_are_passed_over, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_many_fields, setup, teardown),
         cmocka_unit_test_setup_teardown(test_templates, setup, teardown),
         cmocka_unit_test_setup_teardown(test_joined_records, setup, teardown),
         cmocka_unit_test_setup_teardown(test_limit_cuts_a_sample, setup, teardown),

@@ -170,6 +170,23 @@ static void test_large_members(void **state)
     check_last_error("with member b.txt more than 4 bytes");
 }
 
+/* What is compared with each other is bounded in number. */
+static void test_many_members(void **state)
+{
+    enum { N = 1100 };
+    static struct member m[N + 3];
+    static char name[N][16];
+
+    for (int i = 0; i < N; i++) {
+        snprintf(name[i], sizeof name[i], "a.x%d", i);
+        m[i] = (struct member){name[i], ""};
+    }
+    m[N] = (struct member){"b.jpg", "B"};
+    m[N + 1] = (struct member){"b.txt", "p"};
+    check_tar(*state, m, NULL, "0 a !\n1 b p [a.tar:b.jpg:B]\n");
+    check_last_error("a.tar sample 1: more than 1000 members");
+}
+
 static void test_shards(void **state)
 {
     static const struct member one[] = {{"0.jpg", "A"}, {"0.txt", "p"}, {NULL, NULL}};
@@ -282,7 +299,7 @@ static void test_damaged_archive(void **state)
     p = dataset_case(path, NULL);
     dataset_check(&p, *state, "ERR_INPUT\n");
     check_last_error("a.tar: after 0.txt: Damaged tar archive");
-    scratch_write(*state, "zip.tar", "PK\3\4 no tar at all", 20, path);
+    scratch_write(*state, "zip.tar", "PK\3\4 no tar at all", 18, path);
     p = dataset_case(path, NULL);
     p.format = DATASET_TAR;
     dataset_check(&p, *state, "ERR_INPUT\n");
@@ -324,6 +341,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_fields, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reasons, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large_members, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_many_members, setup, teardown),
         cmocka_unit_test_setup_teardown(test_shards, setup, teardown),
         cmocka_unit_test_setup_teardown(test_split_samples_are_told, setup, teardown),
         cmocka_unit_test_setup_teardown(test_compression, setup, teardown),
