@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,6 +22,7 @@ enum { MAX_RANKS = 4096, MAX_LOCK_BYTES = 1 << 16, MAX_METRICS_BYTES = 1 << 20, 
 
 struct holder { /* of the output directory */
     bool is_there, is_here; /* here: on this host, so its ranks can be seen */
+    bool is_gone;           /* here, and its process has ended */
     char host[TEXT_BYTES], start[TEXT_BYTES];
     int pid;
 };
@@ -70,6 +72,7 @@ static int read_holder(struct holder *h, const char *dir)
     json_free(doc);
     gethostname(here, sizeof here - 1);
     h->is_here = strcmp(here, h->host) == 0;
+    h->is_gone = h->is_here && kill(h->pid, 0) != 0 && errno == ESRCH;
     return OK;
 }
 
@@ -135,6 +138,11 @@ static void read_metrics(struct view *v)
 static bool has_ended(const struct comm_where *w)
 {
     return w->state == 'X' || w->state == 'Z'; /* a zombie has, too */
+}
+
+static bool is_held(const struct view *v)
+{
+    return v->holder.is_there && !v->holder.is_gone;
 }
 
 /* The holder's job only, and of that all ranks of this host. */
@@ -223,7 +231,10 @@ static void print_metrics(FILE *f, char *text)
 
 static void print_text(FILE *f, const struct view *v)
 {
-    if (v->dir && v->holder.is_there)
+    if (v->dir && v->holder.is_gone)
+        fprintf(f, "%s: was held by pid %d on this host, which has ended; the same command resumes\n",
+                v->dir, v->holder.pid);
+    else if (v->dir && v->holder.is_there)
         fprintf(f, "%s: held by pid %d on %s since %s%s\n", v->dir, v->holder.pid, v->holder.host,
                 v->holder.start, v->holder.is_here ? "" : " (its ranks are seen on their hosts)");
     else if (v->dir)
@@ -303,7 +314,7 @@ static void print_json(FILE *f, const struct view *v)
     fputc(']', f);
     if (v->dir) {
         print_key(f, "output_path", v->dir);
-        fprintf(f, ",\"running\":%s,\"complete\":%s", v->holder.is_there ? "true" : "false",
+        fprintf(f, ",\"running\":%s,\"complete\":%s", is_held(v) ? "true" : "false",
                 v->is_complete ? "true" : "false");
         print_key(f, "host", v->holder.host);
         fprintf(f, ",\"pid\":%d,\"journal\":{\"segments\":%d,\"lines\":%lld,\"bytes\":%lld}",
@@ -335,7 +346,7 @@ static int show(const struct options *o, FILE *f, bool *goes_on)
         print_json(f, &v);
     else if (rc == OK)
         print_text(f, &v);
-    *goes_on = rc == OK && (v.dir ? v.holder.is_there : any_is_alive(&v));
+    *goes_on = rc == OK && (v.dir ? is_held(&v) : any_is_alive(&v));
     view_release(&v);
     if (rc == OK && fflush(f) != 0)
         rc = FAIL(ERR_IO, "the output could not be written: %m");

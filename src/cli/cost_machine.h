@@ -3,7 +3,7 @@
  *     time of a rank  = flops / F + elements / E + the larger of bytes / R and step flops / S,
  *                       with its share of the node's rates
  *     time of a group = the slowest rank, or, where ranks share units (cores, GPUs), the mean over
- *                       ranks, since those that wait give way; and the sums over ranks
+ *                       ranks, since those that wait give way (plan.c); and the sums over ranks
  * Rates are of a whole node. They come from rows of `paligrid bench --account -o json`, or from a
  * file of key = value lines; what a file leaves out is cost_machine_default's. */
 #ifndef COST_MACHINE_H

@@ -234,6 +234,8 @@ static int follow(struct group *g, const struct command *c)
     case DO_LEAVE:
         return agreed(g, start, engine_leave(g->engine, c->seq, &g->answer[0]));
     case DO_IDLE:
+        comm_note_phase(g->comm, "idle");
+        break;
     case DO_END:
         break;
     }

@@ -347,8 +347,10 @@ static int rest(struct replica *r)
 {
     const unsigned kinds = r->draining ? ORDERS : (unsigned)QUEUE_ANY;
     const int64_t start = clock_us();
-    struct item *i = queue_take(&r->desk, kinds, coord_beat_us(r->params));
+    struct item *i;
 
+    comm_note_phase(r->group.comm, "idle");
+    i = queue_take(&r->desk, kinds, coord_beat_us(r->params));
     if (!r->all_dealt && !r->draining)
         r->times.wait_us += clock_us() - start;
     if (!i)
