@@ -108,15 +108,20 @@ struct coord_parts {
 int coord_run(const struct coord_params *p, const struct coord_parts *parts,
               struct coord_summary *summary);
 
-/* The coordinator against n replicas that answer after service_us instead of computing, in one
- * process: what dealing and gathering cost. busy_s: processor time of the coordinator thread. */
+/* The coordinator against n replicas that wait service_us for each record instead of computing it, in
+ * one process: what reading, dealing, gathering and writing cost. dir gets a manifest of n_records
+ * lines and the output directory of a run, which is not packed. */
 struct coord_simulation {
-    int n_replicas, batch;
+    int n_replicas, batch; /* records that a replica has under way at a time */
     int64_t n_records, service_us;
 };
 struct coord_simulated {
-    double wall_s, busy_s, records_per_s;
-    size_t peak_rss_bytes;
+    double wall_s, records_per_s;
+    double ideal_s;       /* if replicas never waited */
+    double starved_share; /* of the replicas' time: waiting for the next record, but for the first */
+    double busy_s;  /* processor time of the coordinator's thread */
+    double sync_s;  /* spent in fsync */
+    size_t peak_anonymous_bytes; /* most of RssAnon, looked at ten times a second */
 };
 int coord_simulate(const struct coord_simulation *s, const char *dir, struct coord_simulated *out);
 

@@ -129,13 +129,14 @@ kill_at_moment() { # MOMENT N: of rank 0, but for what leaders do
 }
 
 # ---- rounds ----
+exec 3>&2 2>>"$work/log" # the shell tells of every killed child
 rounds=0 kills=0 starts=0 lost=0 doubled=0 different=0 unfinished=0
 
 check_round() { # NAME
     local indices n_unique
     if ! cmp -s "$work/whole/results.jsonl" "$work/out/results.jsonl"; then
         different=$((different + 1))
-        echo "round $rounds ($1): results.jsonl differs" >&2
+        echo "round $rounds ($1): results.jsonl differs" >&3
     fi
     # A journal line is a record's when it has an index; bad lines were cut or skipped and done again.
     indices=$(cat "$work"/out/journal/*.jsonl | grep -o '^{"index":[0-9]*' | sort || true)
@@ -156,7 +157,7 @@ go_on() { # until complete; the first two starts may be killed, too
             wait_for_end $! || status=$?
             starts=$((starts + 1))
             ((status != 0)) || return 0
-            echo "round $rounds: the command to go on ended with $status" >&2
+            echo "round $rounds: the command to go on ended with $status" >&3
         fi
     done
     unfinished=$((unfinished + 1))

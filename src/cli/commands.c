@@ -8,6 +8,7 @@ static const struct command_call commands[] = {
     {COMMAND_DUMP, COMMAND_NEEDS_HELPER, .on_ranks = cmd_dump},
     {COMMAND_BATCH, COMMAND_NEEDS_HELPERS | COMMAND_NEEDS_THREADS, .on_ranks = cmd_batch},
     {COMMAND_EXPORT, 0, .alone = cmd_export},
+    {COMMAND_SIMULATE, 0, .alone = cmd_simulate},
     {COMMAND_BENCH, 0, .on_ranks = cmd_bench},
     {COMMAND_INFO, 0, .alone = cmd_info},
     {COMMAND_CONVERT, 0, .alone = cmd_convert},

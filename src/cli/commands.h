@@ -41,6 +41,7 @@ int cmd_bench(const struct options *o, struct command_start *s);
 int cmd_batch(const struct options *o, struct command_start *s);
 int cmd_info(const struct options *o, FILE *f);
 int cmd_export(const struct options *o, FILE *f);
+int cmd_simulate(const struct options *o, FILE *f);
 int cmd_convert(const struct options *o, FILE *f);
 int cmd_plan(const struct options *o, FILE *f);
 int cmd_check(const struct options *o, FILE *f);

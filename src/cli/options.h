@@ -30,6 +30,7 @@ enum command {
     COMMAND_PLAN = 1024,
     COMMAND_CHECK = 256,
     COMMAND_STATUS = 512,
+    COMMAND_SIMULATE = 2048,
 };
 
 enum { OPTIONS_MAX_ROWS = 192, OPTIONS_ERROR_BYTES = 600 };
@@ -102,6 +103,9 @@ struct options {
     double limit; /* < 0: all */
     double max_error_rate, sync_s, progress_s, deadline_s, drain_s;
     bool allow_idle;
+
+    /* simulate */
+    double simulate_records, simulate_ms;
 
     /* check */
     char *check_index;

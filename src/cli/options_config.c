@@ -186,6 +186,12 @@ static void check_export(struct options *o)
         option_error(o, "export needs the output directory of a batch");
 }
 
+static void check_simulate(struct options *o)
+{
+    if (!o->output_path)
+        option_error(o, "simulate needs a directory");
+}
+
 static void check_dump(struct options *o)
 {
     if (!o->model)
@@ -239,6 +245,7 @@ void options_check(struct options *o)
         {COMMAND_DUMP, check_dump},
         {COMMAND_BATCH, check_batch},
         {COMMAND_EXPORT, check_export},
+        {COMMAND_SIMULATE, check_simulate},
         {COMMAND_BENCH, check_bench},
         {COMMAND_PLAN, check_plan},
         {COMMAND_CHECK, check_check},

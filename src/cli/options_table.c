@@ -204,6 +204,17 @@ const struct option_row option_rows[] = {
      "SHA-256 digests of the checkpoint's files, as sha256sum writes them; default: its SHA256SUMS"},
     {"write-index", 0, OPTION_FLAG, AT(check_write_index), "false", 0, 0, NULL, NULL, COMMAND_CHECK,
      "write that list instead of comparing with it"},
+    /* simulate */
+    {"output-path", 'o', OPTION_TEXT, AT(output_path), NULL, 0, 0, NULL, "DIR", COMMAND_SIMULATE,
+     "an empty directory to work in"},
+    {"replicas", 0, OPTION_INT, AT(replicas), "1000", 1, 1e5, NULL, "R", COMMAND_SIMULATE,
+     "replicas that wait instead of computing"},
+    {"batch", 'b', OPTION_INT, AT(batch), "1", 1, 1024, NULL, "N", COMMAND_SIMULATE,
+     "records that each has under way"},
+    {"records", 0, OPTION_REAL, AT(simulate_records), "100000", 1, 1e9, NULL, "N", COMMAND_SIMULATE,
+     "of the data set"},
+    {"service-ms", 0, OPTION_REAL, AT(simulate_ms), "50", 0, 1e6, NULL, "MS", COMMAND_SIMULATE,
+     "how long a record takes"},
     /* status */
     {"output-path", 'o', OPTION_TEXT, AT(status_dir), NULL, 0, 0, NULL, "DIR", COMMAND_STATUS,
      "output directory of a run, like the argument without a key"},
@@ -278,6 +289,10 @@ const struct command_row command_rows[] = {
      "input"},
     {COMMAND_EXPORT, "export", "[options] OUT",
      "Makes the result files of a batch from its journal again. Needs no MPI.",
+     "output-path"},
+    {COMMAND_SIMULATE, "simulate", "-o DIR [options]",
+     "Runs the coordinator of batch against replicas that wait instead of computing, and tells\n"
+     "what that costs of time and memory. Needs no MPI and no model.",
      "output-path"},
     {COMMAND_PLAN, "plan", "--model NAME [options]",
      "Predicts memory, images a second, the share of exchange between ranks, time and node-hours\n"

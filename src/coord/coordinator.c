@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "clock.h"
 #include "status.h"
@@ -377,6 +378,15 @@ static int see_off(struct coordinator *c)
     return OK;
 }
 
+static int64_t thread_us(void)
+{
+    struct timespec t;
+
+    return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0
+               ? (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000
+               : 0;
+}
+
 static void *coordinate(void *context)
 {
     struct coordinator *c = context;
@@ -394,6 +404,7 @@ static void *coordinate(void *context)
     rc_end = see_off(c);
     c->rc = c->rc != OK ? c->rc : rc_end;
     deal_stop(c);
+    c->busy_us = thread_us();
     return NULL;
 }
 

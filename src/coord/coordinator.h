@@ -53,6 +53,7 @@ struct coordinator {
     size_t unsynced_bytes;
     int64_t unsynced_us; /* since when */
     int64_t slowest_us;  /* of late, from admission to answer */
+    int64_t busy_us;     /* processor time of the thread, once it has ended */
     /* time */
     int64_t beat_us, journal_beat_us, drain_until_us, pause_us;
     int told_stop;
