@@ -1,8 +1,8 @@
 /* Gemma 2: embeddings in, logits of the last row out; keys and values in a kvcache sequence.
  *
- * Per layer: RMSNorm, attention (grouped heads, RoPE, soft-cap, prefix mask, optional window), RMSNorm + residual,
- * RMSNorm, GeGLU feed-forward, RMSNorm + residual. Feed-forward and projections run in row tiles, so no
- * buffer grows with tokens x d_ff. */
+ * Per layer: RMSNorm, attention (grouped heads, RoPE, soft-cap, prefix mask, optional window),
+ * RMSNorm + residual, RMSNorm, GeGLU feed-forward, RMSNorm + residual. Feed-forward and
+ * projections run in row tiles, so no buffer grows with tokens x d_ff. */
 #ifndef DECODER_H
 #define DECODER_H
 
@@ -22,7 +22,8 @@ struct decoder_params {
 
 struct decoder;
 
-/* Asks for its tensors in `list`. Borrowed: cfg, tp. Checks lm_head against `tied` (see weights_find). */
+/* Asks for its tensors in `list`. Borrowed: cfg, tp. Checks lm_head against `tied` (see
+ * weights_find). */
 int decoder_create(struct decoder **out, const struct model_config *cfg,
                    const struct decoder_params *p, struct tp *tp, const struct weights *w,
                    struct weights_list *list);

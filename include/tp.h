@@ -36,8 +36,7 @@ struct tp_plan {
 
 /* ERR_USAGE unless 1 <= n_ranks <= query heads; the message lists what works. */
 int tp_plan_make(struct tp_plan *out, const struct model_config *cfg, int n_ranks, int rank);
-/* The largest power of two <= 256 that leaves at least 4 grains per query head (1 for tiny layers).
- * */
+/* The largest power of two <= 256 that leaves 4 grains per query head or more (1 for tiny layers). */
 size_t tp_grain(size_t n_ff, size_t n_heads);
 
 /* Scratch and counters of one group. Borrowed: device, comm and plan outlive it. */
@@ -68,12 +67,12 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
 int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *table_local,
              float scale, size_t n_tok);
 
-/* rows[r] [n_elems], device memory, is filled on rank r and, afterwards, on every rank: bytes travel
- * as they are. NULL where a rank has nothing to share, the same on all ranks. Collective. */
+/* rows[r] [n_elems], device memory, is filled on rank r and, afterwards, on every rank: bytes
+ * travel as they are. NULL where a rank has nothing to share, the same on all ranks. Collective. */
 int tp_share(struct tp *t, float *const *rows, size_t n_elems);
 
 /* Over logits split by vocabulary (the local part of each of n_rows rows, [n_rows, vocab.end -
- * vocab.begin] on each rank); one exchange for all rows as long as n_rows * n_best <= TP_MAX_BEST: */
+ * vocab.begin] on each rank); one exchange for all rows if n_rows * n_best <= TP_MAX_BEST: */
 /* Of each row the n_best largest of all, ties to the lower id: [n_rows, n_best], the same on every
  * rank. n_best <= TP_MAX_BEST and <= n_vocab. A NaN sorts before every number. */
 enum { TP_MAX_BEST = 256 };

@@ -290,12 +290,16 @@ static int clear_seats(struct replica *r, bool drop)
 {
     for (int seq = 0; seq < r->params->batch; seq++) {
         struct seat *s = &r->seat[seq];
+        int rc;
 
         if (!s->prepared || (!drop && !engine_ended(r->group.engine, seq)))
             continue;
-        TRY(group_leave(&r->group, seq));
+        rc = group_leave(&r->group, seq);
+        if (rc != OK && rc != ERR_INPUT)
+            return rc;
         if (!drop)
-            TRY(send_answer(r, s->prepared, s->k, &r->group.answer[0]));
+            TRY(rc == OK ? send_answer(r, s->prepared, s->k, &r->group.answer[0])
+                         : send_failure(r, s->prepared, s->k));
         finish_record(s->prepared);
         *s = (struct seat){0};
         r->n_open--;

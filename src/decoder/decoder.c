@@ -6,8 +6,8 @@
  * there are exactly two exchanges per layer and neither can be put off past its norm. The seam
  * between sub-layers (post-norm, residual, next pre-norm) is one fused step of ops.
  *
- * Prefill and decoding are the same pass over rows of tokens: all of one prompt, or the next of each
- * of several sequences. Only rotation and attention ask which. */
+ * Prefill and decoding are the same pass over rows of tokens: all of one prompt, or the next of
+ * each of several sequences. Only rotation and attention ask which. */
 #include "decoder.h"
 
 #include <math.h>
@@ -184,7 +184,7 @@ int decoder_embed(struct decoder *d, float *x, const int32_t *ids, size_t n_ids,
 
 /* ---- the pass ---- */
 
-/* Sliding layers lose the window's far side only while decoding, and only as transformers does it. */
+/* Sliding layers lose the window's far side only in decoding, and only as transformers does it. */
 static size_t window_of(const struct decoder *d, int layer)
 {
     return d->params.window == DECODER_WINDOW_HF && d->cfg->sliding[layer] ? (size_t)d->cfg->window

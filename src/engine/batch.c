@@ -73,7 +73,7 @@ int engine_admit(struct engine *e, const struct engine_request *r, int *seq)
     rc = request_start(e, q, r->ids, r->n_ids, (size_t)r->n_images, NULL);
     if (rc != OK) {
         close_request(e, q);
-        return rc;
+        return rc == ERR_RANGE ? ERR_INPUT : rc;
     }
     *seq = place;
     return OK;
@@ -147,10 +147,10 @@ int engine_leave(struct engine *e, int seq, struct answer *out)
 {
     struct request *q = open_request(e, seq);
 
-    if (q->rc == OK) {
-        request_answer(q, out);
-        memcpy(out->tokens, q->tokens, (size_t)q->n_tokens * sizeof *q->tokens);
-    }
     close_request(e, q);
-    return q->rc;
+    if (q->rc != OK) /* told again, because now somebody asks */
+        return FAIL(ERR_INPUT, "%s", q->error);
+    request_answer(q, out);
+    memcpy(out->tokens, q->tokens, (size_t)q->n_tokens * sizeof *q->tokens);
+    return OK;
 }

@@ -1,6 +1,7 @@
-/* What the engine's files share: sizes and bytes (engine_sizes.c, engine_plan.c), creation and memory (engine.c), images (encode.c), requests and the
- * steps that several of them share (request.c), one answer at a time (generate.c), several beams
- * (generate_beam.c), continuous batching (batch.c). Only src/engine includes it. */
+/* What the engine's files share: sizes and bytes (engine_sizes.c, engine_plan.c), creation and
+ * memory (engine.c), images (encode.c), requests and the steps that several of them share
+ * (request.c), one answer at a time (generate.c), several beams (generate_beam.c), continuous
+ * batching (batch.c). Only src/engine includes it. */
 #ifndef ENGINE_IMPL_H
 #define ENGINE_IMPL_H
 

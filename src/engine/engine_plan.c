@@ -78,7 +78,7 @@ static size_t vision_layer_elems(const struct vision_config *v, const struct tp_
     return 4 * local * d + 3 * local + d + 2 * ff * d + ff + d + 4 * d;
 }
 
-/* The layers; patch embedding, positions and last norm, and the projector are whole on every rank. */
+/* The layers; patch embedding, positions, last norm and projector are whole on every rank. */
 static size_t vision_bytes(const struct engine_model *m, const struct tp_plan *p)
 {
     const struct vision_config *v = &m->cfg->vision;

@@ -2,9 +2,9 @@
  * follow it. Beams share their steps.
  *
  * Sequences share the prompt's pages. After a step, new beam i continues old beam parent[i]: the
- * first child of a beam takes its sequence over, later children fork it (one page is copied),
- * and a beam without children is closed. e->seqs holds the live beams in [0, max_beams) and, while they
- * are rearranged, the next ones in [max_beams, 2 * max_beams). */
+ * first child of a beam takes its sequence over, later children fork it (one page is copied), and
+ * a beam without children is closed. e->seqs holds the live beams in [0, max_beams) and, while
+ * they are rearranged, the next ones in [max_beams, 2 * max_beams). */
 #include <string.h>
 
 #include "clock.h"
