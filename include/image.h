@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 struct image_limits {
-    size_t max_file_bytes;   /* a larger file is refused unread; at most 2^30  */
+    size_t max_file_bytes;   /* a larger picture is refused unread; at most 2^30 */
     size_t max_pixels;       /* width * height; at most 2^28                   */
     size_t max_memory_bytes; /* address space the worker may add for a picture */
     int max_seconds;         /* wall and processor time of a picture           */
