@@ -4,6 +4,7 @@
  *
  * The first byte chooses: odd, and every line that ends as ours do gets the checksum it should have,
  * so that the readers behind the checksum are reached; bit 1: the bytes are two segments. */
+#define _XOPEN_SOURCE 700 /* nftw */
 #include <ftw.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -75,21 +76,10 @@ static struct digest digest_file(const char *dir, const char *name)
     return d;
 }
 
-static int remove_one(const char *path, const struct stat *st, int kind)
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
 {
-    (void)st, (void)kind;
+    (void)st, (void)kind, (void)at;
     return remove(path);
-}
-
-static void remove_tree(const char *dir)
-{
-    char path[128];
-
-    snprintf(path, sizeof path, "%s/journal", dir);
-    ftw(path, remove_one, 8);
-    rmdir(path);
-    ftw(dir, remove_one, 8);
-    rmdir(dir);
 }
 
 static int open_once(const char *dir, struct journal_report *report)
@@ -162,7 +152,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
     } else if (rc != ERR_MISMATCH && rc != ERR_INPUT && rc != ERR_UNSUPPORTED) {
         abort();
     }
-    remove_tree(dir);
+    nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     free(text);
     return 0;
 }
