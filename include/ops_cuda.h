@@ -34,6 +34,8 @@ int ops_open_cuda(struct device **out, const struct ops_cuda_params *p);
 bool ops_cuda_id(const struct device *d, uint8_t id[OPS_CUDA_ID_BYTES]);
 /* The stream that calls are queued on, for communicators over device memory; NULL for others. */
 void *ops_cuda_stream(const struct device *d);
+/* The params' timeout; 0 for others. */
+double ops_cuda_timeout_s(const struct device *d);
 
 /* ---- memory ---- */
 struct ops_cuda_memory {

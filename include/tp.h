@@ -46,6 +46,9 @@ struct tp;
 int tp_create(struct tp **out, struct device *d, struct comm *c, const struct tp_plan *plan,
               size_t max_row_elems);
 void tp_destroy(struct tp *t);
+/* Collective, after tp_create: GPUs that are all different exchange sums among themselves from now
+ * on, where NCCL is there; everyone else keeps to host memory. The results are the same. */
+int tp_connect(struct tp *t);
 size_t tp_buffer_bytes(const struct tp *t);
 /* The same before there is one. */
 size_t tp_buffer_bytes_for(const struct tp_plan *plan, size_t max_row_elems);

@@ -233,7 +233,7 @@ static int queued(struct comm_device *n, ncclResult_t r, const char *what)
 
 static int allreduce(struct comm_device *n, void *buf, size_t n_elems, enum dtype t, ncclRedOp_t op)
 {
-    ncclDataType_t type;
+    ncclDataType_t type = ncclInt64;
 
     if (!n->group)
         return FAIL(ERR_COMM, "an exchange between GPUs after one has failed");

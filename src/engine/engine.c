@@ -135,9 +135,12 @@ int engine_create(struct engine **out, const struct model_config *cfg,
         weights_list_hold(list, p->weights, engine_int4_group(p->int4_group));
     if (rc == OK)
         weights_list_place(list, p->place);
+    TRY_GOTO(comm_agree(c, rc), destroy_list);
+    rc = engine_check_fit(e, w);
     if (rc == OK)
         rc = create_local(e, w, list);
     TRY_GOTO(comm_agree(c, rc), destroy_list);
+    TRY_GOTO(tp_connect(e->tp), destroy_list);
     TRY_GOTO(weights_load(w, list, d, c, &e->weights, stats), destroy_list);
     e->mapped_bytes = stats->mapped_bytes;
     weights_list_destroy(list);

@@ -114,4 +114,8 @@ int engine_generate_beams(struct engine *e, const int32_t *ids, size_t n_ids, si
                           const struct generate_params *g, struct answer *out,
                           const struct tap *tap);
 
+/* ERR_NOMEM, with numbers, when a GPU cannot hold what is planned; OK on other devices. Collective as
+ * far as ranks wait for each other; its outcome is this rank's. */
+int engine_check_fit(struct engine *e, const struct weights *w);
+
 #endif

@@ -8,7 +8,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "ops_cuda.h"
 #include "sizes.h"
 #include "status.h"
 #include "tp_impl.h"
@@ -59,6 +61,7 @@ void tp_destroy(struct tp *t)
 {
     if (!t)
         return;
+    comm_device_destroy(t->direct);
     free(t->n_taken);
     free(t->n_bytes);
     free(t->best);
@@ -66,6 +69,43 @@ void tp_destroy(struct tp *t)
         free(t->stage);
     ops_free(t->device, t->acc);
     free(t);
+}
+
+/* Whether every rank has a GPU of its own. */
+static int gpus_differ(struct tp *t, bool *out)
+{
+    const size_t n_ranks = (size_t)t->plan->n_ranks;
+    uint8_t mine[OPS_CUDA_ID_BYTES + 1], *all = malloc(n_ranks * sizeof mine);
+    bool differ = true;
+    int rc;
+
+    mine[OPS_CUDA_ID_BYTES] = ops_cuda_id(t->device, mine);
+    TRY_GOTO(comm_agree(t->comm, all ? OK : FAIL(ERR_NOMEM, "a list of GPUs")), free_all);
+    TRY_GOTO(comm_allgather(t->comm, mine, all, sizeof mine), free_all);
+    for (size_t i = 0; i < n_ranks; i++) {
+        differ = differ && all[(i + 1) * sizeof mine - 1];
+        for (size_t j = 0; j < i; j++)
+            differ = differ && memcmp(all + i * sizeof mine, all + j * sizeof mine, sizeof mine);
+    }
+    *out = differ;
+free_all:
+    free(all);
+    return rc;
+}
+
+int tp_connect(struct tp *t)
+{
+    bool differ = false;
+    int rc;
+
+    if (t->plan->n_ranks == 1 || ops_is_host(t->device))
+        return OK;
+    TRY(gpus_differ(t, &differ));
+    if (!differ)
+        return OK;
+    rc = comm_device_create(&t->direct, t->comm, ops_cuda_stream(t->device),
+                            ops_cuda_timeout_s(t->device));
+    return rc == ERR_UNSUPPORTED ? OK : rc;
 }
 
 size_t tp_buffer_bytes_for(const struct tp_plan *plan, size_t max_row_elems)
@@ -118,25 +158,44 @@ int tp_unstage(struct tp *t, void *dev, size_t n_bytes)
     return ops_is_host(t->device) ? OK : ops_upload(t->device, dev, t->stage, n_bytes);
 }
 
+/* acc [n] and the counter behind it: sums over ranks, where the device has them. One rank has them
+ * already, so of a device with memory of its own only the counter comes back. */
+static int sum_ranks(struct tp *t, size_t n, int64_t *n_bad_here, int64_t *n_bad)
+{
+    const size_t n_bytes = (n + 1) * sizeof(int64_t);
+    const bool alone = t->plan->n_ranks == 1 && !ops_is_host(t->device);
+    int64_t *sums;
+    void *host;
+
+    if (t->direct)
+        TRY(comm_device_allreduce_sum(t->direct, t->acc, n + 1, DTYPE_I64));
+    if (t->direct || alone) {
+        TRY(ops_download(t->device, n_bad, t->acc + n, sizeof *n_bad));
+        *n_bad_here = *n_bad;
+        return ops_sync(t->device);
+    }
+    TRY(tp_stage(t, t->acc, n_bytes, &host));
+    sums = host;
+    *n_bad_here = sums[n];
+    TRY(comm_allreduce_sum(t->comm, sums, n + 1, DTYPE_I64));
+    *n_bad = sums[n];
+    return *n_bad == 0 ? tp_unstage(t, t->acc, n_bytes) : OK;
+}
+
 int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct tensor *w_local,
                   size_t chunk_elems, size_t n_chunks_global, const struct tensor *bias,
                   const float *residual, size_t n_tok, const char *what)
 {
-    const size_t n_out = w_local->dim[0], n = n_tok * n_out, n_bytes = (n + 1) * sizeof(int64_t);
+    const size_t n_out = w_local->dim[0], n = n_tok * n_out;
     const int64_t zero = 0;
-    int64_t n_bad_here, n_bad, *sums;
+    int64_t n_bad_here = 0, n_bad = 0;
     char at[64] = "";
-    void *host;
 
     ASSERT(n <= t->max_row_elems);
     TRY(ops_upload(t->device, t->acc + n, &zero, sizeof zero));
     TRY(ops_linear_fixed(t->device, t->acc, t->acc + n, x_local, w_local, chunk_elems,
                          n_chunks_global, n_tok));
-    TRY(tp_stage(t, t->acc, n_bytes, &host));
-    sums = host;
-    n_bad_here = sums[n];
-    TRY(comm_allreduce_sum(t->comm, sums, n + 1, DTYPE_I64));
-    n_bad = sums[n];
+    TRY(sum_ranks(t, n, &n_bad_here, &n_bad));
     if (n_bad != 0 && t->layer)
         snprintf(at, sizeof at, "%s %d, ", t->layer, t->layer_number);
     if (n_bad != 0)
@@ -145,7 +204,6 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
                     " on this rank) are beyond +-%g or not finite; the weights or the input "
                     "are unusable",
                     at, what, n_bad, n_bad_here, (double)ops_fixed_limit(n_chunks_global));
-    TRY(tp_unstage(t, t->acc, n_bytes));
     return ops_fixed_finish(t->device, y, t->acc, bias, residual, n_tok, n_out);
 }
 

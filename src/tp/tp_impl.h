@@ -2,6 +2,7 @@
 #ifndef TP_IMPL_H
 #define TP_IMPL_H
 
+#include "comm_device.h"
 #include "tp.h"
 
 struct tp_candidate {
@@ -22,6 +23,7 @@ struct tp {
     size_t *n_bytes;           /* [n_ranks] of a gathered logits row */
     size_t *n_taken;           /* [n_ranks] candidates merged so far */
     int64_t sum[OPS_MAX_ROWS]; /* of exponentials, of rows */
+    struct comm_device *direct; /* between GPUs; NULL: through `stage` */
 };
 
 /* Rows of the vocabulary that a rank holds. */

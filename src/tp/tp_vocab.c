@@ -19,6 +19,10 @@ int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *ta
     ASSERT(table_local->dim[0] == rows.end - rows.begin);
     ASSERT(n_tok == 0 || max_tok > 0);
     TRY(ops_embed(t->device, x, ids, table_local, (int32_t)rows.begin, scale, n_tok));
+    if (t->plan->n_ranks == 1)
+        return OK;
+    if (t->direct)
+        return comm_device_allreduce_sum(t->direct, x, n_tok * n_cols, DTYPE_I32);
     for (size_t i = 0; i < n_tok; i += max_tok) {
         const size_t n = (n_tok - i < max_tok ? n_tok - i : max_tok) * n_cols;
         void *host;

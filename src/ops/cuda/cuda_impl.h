@@ -42,6 +42,7 @@ struct cuda_lists {
 
 struct cuda_context {
     int gpu;
+    int n_units; /* multiprocessors */
     bool reproducible;
     int64_t timeout_us;
     cudaStream_t stream;
@@ -114,5 +115,9 @@ int cuda_topn(struct device *d, const float *logits, size_t n_rows, size_t n, in
               size_t n_best, float *value, int32_t *id);
 int cuda_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, size_t n,
                        const float *max, int64_t *sum);
+
+/* probe.c */
+double cuda_probe_read(struct device *d, const void *bytes, size_t n_bytes);
+double cuda_probe_flops(struct device *d);
 
 #endif

@@ -158,6 +158,13 @@ int kernel_attention_decode(void *stream, const struct kernel_attention *a);
 /* attention_prefill.cu: bf16 factors on tensor cores; d_head a multiple of 8 up to 256. */
 int kernel_attention_prefill(void *stream, const struct kernel_attention *a);
 
+/* ---- probe.cu ---- */
+/* sink: some device memory that a probe may, but will not, write. */
+int kernel_probe_read(void *stream, void *sink, const void *bytes, size_t n_bytes,
+                      unsigned n_blocks);
+int kernel_probe_multiply(void *stream, void *sink, unsigned n_blocks);
+double kernel_probe_flops(unsigned n_blocks); /* multiplications and additions of such a call */
+
 #ifdef __cplusplus
 }
 #endif

@@ -186,6 +186,7 @@ static int check_gpu(struct cuda_context *c)
     CUDA_TRY(cudaSetDevice(c->gpu));
     CUDA_TRY(cudaGetDeviceProperties(&prop, c->gpu));
     memcpy(c->id, &prop.uuid, sizeof c->id);
+    c->n_units = prop.multiProcessorCount;
     if (prop.major < 8)
         return FAIL(ERR_UNSUPPORTED, "GPU %d (%s) has compute capability %d.%d; 8.0 is needed",
                     c->gpu, prop.name, prop.major, prop.minor);
@@ -221,6 +222,8 @@ static const struct ops cuda_ops = {
     .softcap = cuda_softcap,
     .topn = cuda_topn,
     .sum_exp_fixed = cuda_sum_exp_fixed,
+    .probe_read = cuda_probe_read,
+    .probe_flops = cuda_probe_flops,
 };
 
 static int open_context(struct device *d)
@@ -289,6 +292,11 @@ bool ops_cuda_id(const struct device *d, uint8_t id[OPS_CUDA_ID_BYTES])
 void *ops_cuda_stream(const struct device *d)
 {
     return is_cuda(d) ? d->stream : NULL;
+}
+
+double ops_cuda_timeout_s(const struct device *d)
+{
+    return is_cuda(d) ? (double)cuda_of(d)->timeout_us * 1e-6 : 0.0;
 }
 
 int ops_cuda_memory(const struct device *d, struct ops_cuda_memory *out)
