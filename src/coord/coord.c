@@ -149,9 +149,14 @@ int coord_run(const struct coord_params *p, const struct coord_parts *parts,
         rc = comm_agree(parts->world, start_threads(&r));
     if (rc == OK)
         rc = work(&r, &s.end);
-    /* Without communication there is nothing to agree about: the caller aborts. */
-    if (rc == ERR_COMM || rc == ERR_TIMEOUT)
+    /* Without communication there is nothing to agree about: the caller aborts. It must not go on
+     * while threads use this run; those that nobody waited for end with the job. */
+    if (rc == ERR_COMM || rc == ERR_TIMEOUT) {
+        if (r.coordinator.running || r.carrier.running)
+            comm_abort(parts->world, status_exit_code(rc));
+        close_run(&r);
         return rc;
+    }
     rc = comm_agree(parts->world, rc);
     if (r.is_root)
         summarise(&r, &s);

@@ -10,37 +10,12 @@ cd "$(dirname "$0")/../.."
 # shellcheck source=tests/hosts/hosts.sh
 . tests/hosts/hosts.sh
 
-PALIGRID=$(readlink -f "${PALIGRID:-build/release/paligrid}")
-DEADLINE=4 # of each wait; the job is to be gone 10 seconds later at the latest
-export PALIGRID OMPI_MCA_mpi_yield_when_idle=1 # the hosts share this machine's cores
-export CORES=1 NUMA_NODES=1
+# shellcheck source=tests/hosts/hosts_case.sh
+. tests/hosts/hosts_case.sh
 
-missing=$(hosts_missing)
-if [[ -n $missing ]]; then
-    echo "$missing"
-    exit 77
-fi
-tmp=$(mktemp -d "${TEST_TMP:-${TMPDIR:-/tmp}}/ranks.XXXXXX")
-job=""
-finish() {
-    [[ -z $job ]] || kill -KILL "$job" 2>/dev/null || true
-    hosts_stop
-    rm -rf "$tmp"
-}
-trap finish EXIT
-failures=0
-check() { # WHAT CONDITION...
-    local what=$1
-    shift
-    if "$@"; then
-        echo "ok: $what"
-    else
-        echo "FAILED: $what ($*)"
-        failures=$((failures + 1))
-    fi
-}
-equal() { [[ $1 = "$2" ]]; }
-says() { grep -qE "$1" "$2" || { sed 's/^/   | /' "$2" && false; }; }
+DEADLINE=4 # of each wait; the job is to be gone 10 seconds later at the latest
+export CORES=1 NUMA_NODES=1
+case_begin "$(hosts_missing)" hosts_stop
 
 hosts_start "$tmp/hosts" h0 h1 h2
 launcher=(launch/hosts.sh --hosts "h0,h1,h2" --agent "$(hosts_agent)" --bind none)
@@ -72,15 +47,15 @@ begin() { # PER_HOST LOST_AFTER COMM_TIMEOUT: a long run, in the middle
     setpriv --pdeathsig TERM nsenter -t "$(hosts_pid head)" -n -u -m --wdns="$PWD" -- \
         "${launcher[@]}" --per-host "$1" --lost-after "$2" -- "${ask[@]}" --list "$tmp/long.tsv" \
         --comm-timeout "$3" >"$tmp/out" 2>"$tmp/err" </dev/null &
-    job=$!
+    runner=$!
     hosts_await 60 test -s "$tmp/out" || hosts_fail "nothing is answered: $(<"$tmp/err")"
     sleep 0.5
 }
 ended_within() { # SECONDS: leaves status
     status=0
-    hosts_await "$1" hosts_gone "$job" || return 1
-    wait "$job" || status=$?
-    job=""
+    hosts_await "$1" hosts_gone "$runner" || return 1
+    wait "$runner" || status=$?
+    runner=""
 }
 gone_from() { # HOST...
     local h
@@ -123,4 +98,4 @@ check "a rank is stopped: the job ends" ended_within $((DEADLINE + 10))
 check "the rank and its host are named" says "no sign of life from rank 2 on h2" "$tmp/err"
 check "nothing is left" gone_from h0 h1 h2
 
-[[ $failures = 0 ]] && echo "all as expected"
+verdict

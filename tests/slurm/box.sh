@@ -38,7 +38,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket=$BOX_DIR/munge/socket,cred_expire=2
+AuthInfo=socket=$BOX_DIR/munge/socket,cred_expire=5
 StateSaveLocation=$BOX_DIR/state
 SlurmdSpoolDir=$BOX_DIR/spool/%n
 TmpFS=$BOX_DIR/tmp/%n
