@@ -33,6 +33,9 @@ const char *status_name(int rc); /* "ERR_MODEL" */
 /* Before log_set_rank the log says rank "-". Levels above `level` are dropped; errors always
  * speak. */
 void log_init(enum log_level level);
+/* TEXT, or one JSON object a line, for collectors of logs; see log.c. */
+enum log_format { LOG_TEXT, LOG_JSON };
+void log_set_format(enum log_format format);
 void log_set_rank(int rank, int n_ranks);
 /* The text of the last FAIL() of this thread ("" if none), for putting it into a result row.
  * Valid until the thread's next FAIL(). */

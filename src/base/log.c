@@ -1,7 +1,7 @@
 /* The log: status codes' names and exit values, FAIL's message, one line per entry on stderr.
  *
- * Line: `2026-01-31T12:00:00.123Z rank host level room: message`. A line leaves in one write(),
- * so lines of several ranks or threads never mix. Messages may quote hostile file names and
+ * Line: `2026-01-31T12:00:00.123Z rank host level room: message`, or an object of JSON with the
+ * same parts: ts, rank, host, level, room, message. A line leaves in one write(), so lines of several ranks or threads never mix. Messages may quote hostile file names and
  * text, hence control characters become '?': nobody can forge a line.
  * This file holds the program's one piece of global mutable state, set up once by main, and the
  * text of each thread's last failure: a thread that turns failures into result rows must not find
@@ -10,6 +10,7 @@
 
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,11 +18,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "utf8.h"
+
 enum { MESSAGE_BYTES = 1024, PREFIX_BYTES = 256, HOST_BYTES = 64, ROOM_BYTES = 32 };
 
 static struct {
     _Atomic(int) level;
     _Atomic(int) rank; /* -1: not known yet */
+    _Atomic(int) format;
     _Atomic(uintptr_t) abort_hook;
 } log_sink = {.level = LOG_INFO, .rank = -1};
 
@@ -66,6 +70,11 @@ void log_init(enum log_level level)
     log_sink.level = level;
     log_sink.rank = -1;
     log_last[0] = '\0';
+}
+
+void log_set_format(enum log_format format)
+{
+    log_sink.format = (int)format;
 }
 
 void log_set_rank(int rank, int n_ranks)
@@ -138,9 +147,33 @@ static void write_all(const char *line, size_t n_bytes)
     }
 }
 
+/* For JSON: quotes and backslashes escaped, what is not UTF-8 replaced. Control characters are gone
+ * already. to has room for three times the text. */
+static void escape(char *to, const char *from)
+{
+    size_t n = strlen(from);
+
+    while (n > 0) {
+        bool valid;
+        const size_t unit = utf8_unit(from, n, &valid);
+
+        if (*from == '"' || *from == '\\')
+            *to++ = '\\';
+        if (valid)
+            memcpy(to, from, unit);
+        else
+            utf8_put_replacement(to);
+        to += valid ? unit : UTF8_REPLACEMENT_BYTES;
+        from += unit;
+        n -= unit;
+    }
+    *to = '\0';
+}
+
 static void emit(enum log_level level, const char *room, const char *message)
 {
-    char line[PREFIX_BYTES + MESSAGE_BYTES], when[64], host[HOST_BYTES], rank_text[16] = "-";
+    char line[PREFIX_BYTES + 3 * MESSAGE_BYTES], when[64], host[HOST_BYTES], rank_text[16] = "-";
+    char escaped[3 * MESSAGE_BYTES];
     int rank = log_sink.rank;
     int n;
 
@@ -150,8 +183,16 @@ static void emit(enum log_level level, const char *room, const char *message)
     host[sizeof host - 1] = '\0';
     if (rank >= 0)
         snprintf(rank_text, sizeof rank_text, "%d", rank);
-    n = snprintf(line, sizeof line, "%s %s %s %s %.31s: %s\n", when, rank_text, host,
-                 level_name(level), room, message);
+    if (log_sink.format == LOG_JSON) {
+        escape(escaped, message);
+        n = snprintf(line, sizeof line,
+                     "{\"ts\":\"%s\",\"rank\":%d,\"host\":\"%s\",\"level\":\"%s\","
+                     "\"room\":\"%.31s\",\"message\":\"%s\"}\n",
+                     when, rank, host, level_name(level), room, escaped);
+    } else {
+        n = snprintf(line, sizeof line, "%s %s %s %s %.31s: %s\n", when, rank_text, host,
+                     level_name(level), room, message);
+    }
     if (n > 0)
         write_all(line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
 }

@@ -4,10 +4,8 @@
  * The order matters. Options are read before MPI, so --help works on a login node; the image
  * helper is forked before MPI, since a process that MPI has touched should not be; ranks compare
  * build and options before anything else crosses between them. */
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
+#include "alone.h"
 #include "commands.h"
 #include "identity.h"
 #include "status.h"
@@ -16,60 +14,6 @@
 static void abort_job(void)
 {
     comm_abort(NULL, status_exit_code(ERR_INTERNAL));
-}
-
-/* Started N times by mpirun, one copy answers. Nothing is printed by the others. */
-static bool is_first_copy(void)
-{
-    static const char *const rank_variables[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK",
-                                                 "MV2_COMM_WORLD_RANK", "SLURM_PROCID"};
-
-    for (size_t i = 0; i < sizeof rank_variables / sizeof rank_variables[0]; i++) {
-        const char *rank = getenv(rank_variables[i]);
-
-        if (rank)
-            return strcmp(rank, "0") == 0;
-    }
-    return true;
-}
-
-static int finish_output(int rc)
-{
-    if (fflush(stdout) != 0 || ferror(stdout))
-        rc = FAIL(ERR_IO, "the output could not be written: %m");
-    return status_exit_code(rc);
-}
-
-/* Help, version, configuration in effect, and commands without ranks. False: ranks are needed. */
-static bool answer_alone(const struct options *o, const struct command_call *command, int *status)
-{
-    bool speaks = is_first_copy();
-    int rc = OK;
-
-    if (!o->help && !o->version && o->rc != OK && command && command->on_ranks)
-        return false; /* told when ranks are known */
-    if (o->help || o->version) {
-        if (speaks && o->help && o->json)
-            options_print_json(stdout);
-        else if (speaks && o->help)
-            options_print_help(stdout, o->command);
-        else if (speaks)
-            cmd_version(o, stdout);
-    } else if (o->rc != OK) {
-        rc = speaks ? FAIL(o->rc, "%s", o->error) : o->rc;
-    } else if (o->print_config) {
-        if (speaks)
-            options_print_config(stdout, o);
-    } else if (command && command->alone) {
-        rc = speaks ? command->alone(o, stdout) : OK;
-    } else {
-        return false;
-    }
-    *status = finish_output(rc);
-    /* mpirun ends all processes when one fails: the silent ones go last, or the message is lost. */
-    if (!speaks && *status != 0)
-        nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
-    return true;
 }
 
 static int check_same_start(struct comm *c, const struct options *o)
@@ -146,8 +90,9 @@ int main(int argc, char **argv)
     log_init(LOG_INFO);
     options_parse(&o, argc, argv);
     log_init((enum log_level)o.log_level);
+    log_set_format((enum log_format)o.log_format);
     command = command_find(o.command);
-    if (!answer_alone(&o, command, &exit_status))
+    if (!alone_answer(&o, command, &exit_status))
         exit_status = on_ranks(&o, command);
     options_release(&o);
     return exit_status;

@@ -124,7 +124,8 @@ struct options {
     bool json;
     int comm; /* enum comm_transport */
     double comm_timeout_s;
-    int log_level; /* enum log_level */
+    int log_level;  /* enum log_level */
+    int log_format; /* enum log_format */
 };
 
 /* Reads argv[1..]; o is to be released in any case. */

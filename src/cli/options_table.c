@@ -250,6 +250,8 @@ const struct option_row option_rows[] = {
      "longest wait for another rank"},
     {"log-level", 0, OPTION_CHOICE, AT(log_level), "info", 0, 0, "error|warn|info|debug", NULL, ALL,
      "what goes to stderr"},
+    {"log-format", 0, OPTION_CHOICE, AT(log_format), "text", 0, 0, "text|json", NULL, ALL,
+     "lines of stderr as text, or as JSON objects"},
     {"config", 0, OPTION_TEXT, AT(config), NULL, 0, 0, NULL, "FILE.conf", ALL,
      "read options from lines of key = value; the command line has the last word"},
     {"print-config", 0, OPTION_FLAG, AT(print_config), "false", 0, 0, NULL, NULL, ALL,

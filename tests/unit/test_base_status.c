@@ -61,6 +61,25 @@ static void line_has_time_rank_host_level_room(void **state)
     assert_string_equal(text + at, "shard=2 of=5\n");
 }
 
+/* A hostile file name cannot break out of the object. */
+static void a_line_may_be_json(void **state)
+{
+    char text[4096];
+
+    (void)state;
+    log_init(LOG_INFO);
+    log_set_rank(3, 4);
+    log_set_format(LOG_JSON);
+    catch_stderr();
+    log_rank(LOG_WARN, "image", "a\"},{\\ \xff\n.jpg");
+    give_stderr_back(text, sizeof text);
+    log_set_format(LOG_TEXT);
+    assert_memory_equal(text, "{\"ts\":\"20", 9);
+    assert_non_null(strstr(text, "Z\",\"rank\":3,\"host\":\""));
+    assert_non_null(strstr(text, "\"level\":\"warn\",\"room\":\"image\","
+                                 "\"message\":\"a\\\"},{\\\\ \xef\xbf\xbd?.jpg\"}\n"));
+}
+
 static void levels_and_ranks_decide_who_speaks(void **state)
 {
     char text[4096];
@@ -200,6 +219,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(line_has_time_rank_host_level_room),
+        cmocka_unit_test(a_line_may_be_json),
         cmocka_unit_test(levels_and_ranks_decide_who_speaks),
         cmocka_unit_test(fail_names_room_place_and_code),
         cmocka_unit_test(hostile_text_stays_on_its_line),
