@@ -15,6 +15,7 @@
 #include "ops.h"
 #include "ops_case.h"
 #include "ops_device.h"
+#include "quant.h"
 #include "status.h"
 
 enum { MAX_TOK = 300, MAX_COLS = 4304, SPLIT_TOK = 17 };
@@ -43,6 +44,44 @@ struct layer {
     float *x; /* [MAX_TOK, n_in] */
 };
 
+enum { GROUP = 32 };
+
+/* Quantised rows; *wide gets values close to theirs. */
+static struct case_tensor matrix_of(enum dtype type, size_t n_out, size_t n_in, uint64_t seed)
+{
+    struct case_tensor w = case_tensor(dtype_is_quantised(type) ? DTYPE_F32 : type, n_out, n_in, seed, 1.0f);
+    uint8_t *q, *scale;
+
+    if (!dtype_is_quantised(type))
+        return w;
+    q = calloc(n_out, quant_row_bytes(type, n_in, GROUP));
+    scale = calloc(n_out, quant_row_scale_bytes(type, n_in, GROUP));
+    for (size_t i = 0; i < n_out; i++) {
+        const float *row = w.wide + i * n_in, s = quant_q8_scale(quant_max_abs(row, n_in));
+        uint8_t *to = q + i * quant_row_bytes(type, n_in, GROUP);
+
+        if (type == DTYPE_Q8) {
+            quant_q8_row((int8_t *)to, row, n_in, s);
+            memcpy(scale + i * sizeof s, &s, sizeof s);
+        } else {
+            quant_q4_row(to, (uint16_t *)(void *)(scale + i * quant_row_scale_bytes(type, n_in, GROUP)),
+                         row, n_in, GROUP);
+        }
+    }
+    free(w.t.data);
+    w.t.data = q;
+    w.t.scale = scale;
+    w.t.dtype = type;
+    w.t.group = type == DTYPE_Q4 ? GROUP : 0;
+    return w;
+}
+
+static void matrix_free(struct case_tensor *w)
+{
+    free((void *)w->t.scale);
+    case_free(w);
+}
+
 static struct layer layer_of(enum kind kind, enum dtype type, size_t n_out, size_t n_in,
                              size_t chunk)
 {
@@ -52,17 +91,17 @@ static struct layer layer_of(enum kind kind, enum dtype type, size_t n_out, size
         .n_in = n_in,
         .chunk = chunk,
         .n_chunks = chunk ? (n_in + chunk - 1) / chunk : 0,
-        .w = case_tensor(type, n_out, n_in, 1, 1.0f),
-        .up = case_tensor(type, n_out, n_in, 2, 1.0f),
-        .bias = case_tensor(type, 0, n_out, 3, 1.0f),
+        .w = matrix_of(type, n_out, n_in, 1),
+        .up = matrix_of(type, n_out, n_in, 2),
+        .bias = case_tensor(dtype_is_quantised(type) ? DTYPE_BF16 : type, 0, n_out, 3, 1.0f),
         .x = case_filled(MAX_TOK * n_in, 4, 1.0f),
     };
 }
 
 static void layer_free(struct layer *l)
 {
-    case_free(&l->w);
-    case_free(&l->up);
+    matrix_free(&l->w);
+    matrix_free(&l->up);
     case_free(&l->bias);
     free(l->x);
 }
@@ -133,7 +172,11 @@ static void rows_and_threads_leave_the_bits_alone(void **state)
         {GEGLU, DTYPE_BF16, 1, 250, 0},    {GEGLU, DTYPE_F32, 33, 44, 0},
         {FIXED, DTYPE_BF16, 33, 1152, 72}, {FIXED, DTYPE_BF16, 31, 4304, 256},
         {FIXED, DTYPE_BF16, 3, 250, 64},   {FIXED, DTYPE_BF16, 33, 44, 1},
-        {FIXED, DTYPE_F32, 33, 250, 32},
+        {FIXED, DTYPE_F32, 33, 250, 32},    {LINEAR, DTYPE_Q8, 33, 588, 0},
+        {GEGLU, DTYPE_Q8, 31, 1152, 0},     {FIXED, DTYPE_Q8, 33, 1152, 128},
+        {FIXED, DTYPE_Q8, 65, 250, 72},     {LINEAR, DTYPE_Q4, 33, 588, 0},
+        {GEGLU, DTYPE_Q4, 31, 1152, 0},     {FIXED, DTYPE_Q4, 65, 1152, 128},
+        {FIXED, DTYPE_Q4, 3, 250, 32},      {FIXED, DTYPE_Q8, 31, 4304, 256},
     };
 
     (void)state;
@@ -156,6 +199,8 @@ static struct layer columns(const struct layer *l, size_t k0, size_t k1)
     struct layer part = layer_of(FIXED, l->w.t.dtype, l->n_out, k1 - k0, l->chunk);
     const size_t size = dtype_bytes(l->w.t.dtype), n = k1 - k0;
 
+    if (l->w.t.dtype == DTYPE_Q8)
+        memcpy((void *)part.w.t.scale, l->w.t.scale, l->n_out * sizeof(float));
     part.n_chunks = l->n_chunks; /* of the layer, not of the part */
     for (size_t t = 0; t < SPLIT_TOK; t++)
         memcpy(part.x + t * n, l->x + t * l->n_in + k0, n * sizeof *part.x);
@@ -220,11 +265,12 @@ static void check_near_ref(struct device *d, const struct layer *l)
 static void integer_sums_do_not_depend_on_the_split(void **state)
 {
     static const size_t chunk[] = {1, 31, 32, 33, 72, 128, 256, 512, 513};
+    static const enum dtype type[] = {DTYPE_BF16, DTYPE_F16, DTYPE_Q8};
 
     (void)state;
     for (size_t i = 0; i < sizeof chunk / sizeof chunk[0]; i++)
-        for (size_t k = 0; k < 2; k++) {
-            struct layer l = layer_of(FIXED, k ? DTYPE_F16 : DTYPE_BF16, 35, 1152 + 9, chunk[i]);
+        for (size_t k = 0; k < 3; k++) {
+            struct layer l = layer_of(FIXED, type[k], 35, 1152 + 9, chunk[i]);
 
             for (enum ops_isa isa = OPS_ISA_AVX2; isa <= ops_cpu_best_isa(); isa++)
                 for (size_t p = 0; p < 2; p++) {

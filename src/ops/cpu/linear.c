@@ -8,7 +8,8 @@
  * F16 weights still are; for all others inputs are rounded to bf16 first, for Q4 the weights, too, so
  * a dot product is off by at most 2^-8 (Q4: 2^-7 + 2^-16) of the sum of its |x w|, beside the f32
  * roundings of the sum, which are at most (n + 2) 2^-24 of it in any order. Inputs and products below
- * 2^-126 count as zero there. A Q8 row's scale multiplies the sum. */
+ * 2^-126 count as zero there. A Q8 row's scale multiplies the sum. On AMX inputs beside Q8 weights are
+ * integers instead: off by at most 2^-16 of the largest |x| of their chunk. */
 #include "linear_impl.h"
 
 #include <stdlib.h>
@@ -97,11 +98,13 @@ static const struct choice in_tiles = {tiles_amx, INPUTS_TILES, TILES_TOK};
 /* Chunks that tiles take: not so short that most of a step is padding, and in one block; of quantised
  * weights whole steps and groups. */
 enum { TILES_MIN_CHUNK = 32, TILES_MAX_CHUNK = 512, TILES_QUANT_CHUNK = 64 };
+/* Elements whose products with bytes add up within 32 bits: 2^31 / (255 * 127). */
+enum { TILES_MAX_BYTES = 65536 };
 
 static bool tiles_take(const struct mm *m)
 {
     if (m->y)
-        return true;
+        return m->w->dtype != DTYPE_Q8 || m->chunk <= TILES_MAX_BYTES;
     return m->chunk >= TILES_MIN_CHUNK && m->chunk <= TILES_MAX_CHUNK &&
            (m->w->dtype == DTYPE_BF16 || m->chunk % TILES_QUANT_CHUNK == 0);
 }

@@ -22,7 +22,7 @@ enum { L2_BYTES = 1 << 20, SUM_BYTES = 2 << 20, LINES = TILES_SUMS / VEC };
 enum { LONG_STEPS = 72 };
 
 struct tiles_scratch {
-    uint16_t weight[TILES_ROWS * A_STRIDE];
+    char weight[TILES_ROWS * A_STRIDE];
     float stage[2][TILES_SUMS]; /* a chunk's sums before they become integers */
     char sum[SUM_BYTES];        /* float or int64_t [panel][token group][TILES_SUMS] */
 };
@@ -83,11 +83,30 @@ static inline __attribute__((always_inline)) void multiply_half(const struct wei
     _tile_dpbf16ps(2, 5, 6);
 }
 
+/* Bytes: x0 has the upper ones of 16 tokens, signed, x1 the lower ones, unsigned. */
+static inline __attribute__((always_inline)) void multiply_bytes(const struct weights *w,
+                                                                 size_t step, const char *x0,
+                                                                 const char *x1)
+{
+    _tile_loadd(6, x0 + step * TILE_BYTES, STEP_BYTES);
+    _tile_loadd(4, w->half[0] + step * w->step_bytes, w->row_bytes);
+    _tile_dpbssd(0, 4, 6);
+    _tile_loadd(5, w->half[1] + step * w->step_bytes, w->row_bytes);
+    _tile_dpbssd(2, 5, 6);
+    _tile_loadd(7, x1 + step * TILE_BYTES, STEP_BYTES);
+    _tile_dpbsud(1, 4, 7);
+    _tile_dpbsud(3, 5, 7);
+}
+
+enum form { FORM_PAIRS, FORM_PAIRS_HALF, FORM_BYTES };
+
 static inline __attribute__((always_inline)) void multiply(const struct weights *w, size_t step,
                                                            const char *x0, const char *x1,
-                                                           bool is_half)
+                                                           enum form form)
 {
-    if (is_half)
+    if (form == FORM_BYTES)
+        multiply_bytes(w, step, x0, x1);
+    else if (form == FORM_PAIRS_HALF)
         multiply_half(w, step, x0);
     else
         multiply_step(w, step, x0, x1);
@@ -142,14 +161,15 @@ static inline void fetch_ahead(struct ahead *f)
 struct visit {
     struct weights w;
     const char *x0, *x1;
-    bool is_half; /* no more than 16 tokens: x1 is not looked at, the other tiles stay zero */
+    enum form form;       /* PAIRS_HALF: x1 is not looked at, the other tiles stay zero */
+    const float *x_scale; /* BYTES: of chunk 0 */
     size_t step, n_steps;
     const struct tiles_panel *panel;
     struct ahead *ahead;
 };
 
 static inline __attribute__((always_inline)) void plain_steps(float *sum, const struct visit *v,
-                                                              bool is_half)
+                                                              enum form form)
 {
     const struct weights w = v->w;
     const char *const x0 = v->x0, *const x1 = v->x1;
@@ -160,7 +180,7 @@ static inline __attribute__((always_inline)) void plain_steps(float *sum, const 
     else
         load_sums(sum);
     for (size_t s = 0; s < v->n_steps; s++) {
-        multiply(&w, s, x0, x1, is_half);
+        multiply(&w, s, x0, x1, form);
         fetch_ahead(&ahead);
     }
     store_sums(sum);
@@ -171,26 +191,43 @@ static inline __attribute__((always_inline)) void plain_steps(float *sum, const 
  * addresses that no longer fit the registers. */
 static __attribute__((noinline)) void visit_plain(float *sum, const struct visit *v)
 {
-    if (v->is_half)
-        plain_steps(sum, v, true);
-    else
-        plain_steps(sum, v, false);
+    switch (v->form) {
+    case FORM_PAIRS:
+        plain_steps(sum, v, FORM_PAIRS);
+        return;
+    case FORM_PAIRS_HALF:
+        plain_steps(sum, v, FORM_PAIRS_HALF);
+        return;
+    case FORM_BYTES:
+        plain_steps(sum, v, FORM_BYTES);
+    }
 }
 
 /* A chunk's sums on their way to the integers. Line i of a stage is row i / 32 * 16 + i % 16 of the
  * panel; repeats of the last row are not counted. */
 struct convert {
-    float scale[TILES_ROWS];
     const float *stage;
     int64_t *sum;
     bool first;
     size_t next; /* line; LINES: nothing is waiting */
-    bool is_half;
+    enum form form;
+    __m512 x_scale;
+    float scale[TILES_ROWS];
     int free; /* the stage for the next chunk */
     float limit;
     size_t n_cols; /* of the panel */
     int64_t n_bad;
 };
+
+static inline struct vec line_value(const struct convert *c, size_t i, size_t row)
+{
+    const float *line = c->stage + i * VEC;
+
+    if (c->form != FORM_BYTES)
+        return vec_load(line);
+    return tiles_join(line, line + 16 * VEC,
+                      _mm512_mul_ps(c->x_scale, _mm512_set1_ps(c->scale[row])));
+}
 
 static inline void convert_lines(struct convert *c, size_t n)
 {
@@ -198,17 +235,30 @@ static inline void convert_lines(struct convert *c, size_t n)
 
     for (size_t i = c->next; i < end; i++) {
         const size_t row = i / 32 * 16 + i % 16;
+        int n_bad;
 
-        if (c->is_half && i / 16 % 2)
+        if (c->form != FORM_PAIRS && i / 16 % 2)
             continue;
-        const struct vec v = {
-            _mm512_mul_ps(vec_load(c->stage + i * VEC).v, _mm512_set1_ps(c->scale[row]))};
-        const int n_bad = vec_add_fixed(c->sum + i * VEC, v, c->limit, c->first);
-
+        n_bad = vec_add_fixed(c->sum + i * VEC, line_value(c, i, row), c->limit, c->first);
         if (n_bad && row < c->n_cols)
             c->n_bad += n_bad;
     }
     c->next = end;
+}
+
+static inline void convert_next(struct convert *c, int64_t *sum, const struct visit *v,
+                                size_t chunk)
+{
+    c->sum = sum;
+    c->first = chunk == 0;
+    c->next = 0;
+    c->form = v->form;
+    c->n_cols = v->panel->n_cols;
+    c->free = !c->free;
+    if (v->form == FORM_BYTES) {
+        c->x_scale = _mm512_loadu_ps(v->x_scale + chunk * 16);
+        memcpy(c->scale, v->panel->scale, sizeof c->scale);
+    }
 }
 
 /* Whole chunks of at most `per_chunk` steps. */
@@ -216,7 +266,7 @@ static inline __attribute__((always_inline)) void fixed_steps(int64_t *sum,
                                                               float stage[2][TILES_SUMS],
                                                               struct convert *c,
                                                               const struct visit *v,
-                                                              size_t per_chunk, bool is_half)
+                                                              size_t per_chunk, enum form form)
 {
     const struct weights w = v->w;
     const char *const x0 = v->x0, *const x1 = v->x1;
@@ -228,19 +278,13 @@ static inline __attribute__((always_inline)) void fixed_steps(int64_t *sum,
 
         clear_sums();
         for (size_t s = begin; s < begin + n; s++) {
-            multiply(&w, s, x0, x1, is_half);
+            multiply(&w, s, x0, x1, form);
             convert_lines(c, lines);
             fetch_ahead(&ahead);
         }
         store_sums(stage[c->free]);
-        memcpy(c->scale, v->panel->scale, sizeof c->scale);
         c->stage = stage[c->free];
-        c->sum = sum;
-        c->n_cols = v->panel->n_cols;
-        c->first = v->step + begin == 0;
-        c->next = 0;
-        c->is_half = is_half;
-        c->free = !c->free;
+        convert_next(c, sum, v, (v->step + begin) / per_chunk);
     }
     *v->ahead = ahead;
 }
@@ -251,10 +295,17 @@ static __attribute__((noinline)) void visit_fixed(int64_t *sum, float stage[2][T
 {
     struct convert c = *waiting;
 
-    if (v->is_half)
-        fixed_steps(sum, stage, &c, v, per_chunk, true);
-    else
-        fixed_steps(sum, stage, &c, v, per_chunk, false);
+    switch (v->form) {
+    case FORM_PAIRS:
+        fixed_steps(sum, stage, &c, v, per_chunk, FORM_PAIRS);
+        break;
+    case FORM_PAIRS_HALF:
+        fixed_steps(sum, stage, &c, v, per_chunk, FORM_PAIRS_HALF);
+        break;
+    case FORM_BYTES:
+        fixed_steps(sum, stage, &c, v, per_chunk, FORM_BYTES);
+        break;
+    }
     *waiting = c;
 }
 
@@ -279,10 +330,10 @@ static size_t sum_elems(const struct share *h, size_t panel)
 static bool in_place(const struct share *h, const struct tiles_panel *p)
 {
     const struct mm *m = h->m;
-    const size_t row_bytes = m->n_k * sizeof(uint16_t), cols = m->w_up ? 16 : TILES_ROWS;
+    const size_t row_bytes = m->n_k * tiles_elem_bytes(m), cols = m->w_up ? 16 : TILES_ROWS;
 
-    return m->w->dtype == DTYPE_BF16 && p->n_cols == cols && m->n_k % STEP_ELEMS == 0 &&
-           m->chunk % STEP_ELEMS == 0 && (uintptr_t)p->row[0].data % STEP_BYTES == 0 &&
+    return m->w->dtype != DTYPE_Q4 && p->n_cols == cols && row_bytes % STEP_BYTES == 0 &&
+           m->chunk % tiles_step_elems(m) == 0 && (uintptr_t)p->row[0].data % STEP_BYTES == 0 &&
            (uintptr_t)p->row[16].data % STEP_BYTES == 0 &&
            (h->n_groups == 1 || row_bytes % 2048 != 0);
 }
@@ -306,27 +357,26 @@ static struct weights block_weights(const struct share *h, const struct tiles_bl
 {
     const char *const copy = (const char *)h->s->weight;
     const struct mm_row *row = now->panel->row;
-    size_t unused;
-    const size_t at = tiles_step_at(h->m, now->step, &unused) * sizeof(uint16_t);
+    const size_t at = tiles_step_bytes_at(h->m, now->step);
 
     if (in_place(h, now->panel))
         return (struct weights){
-            {row[0].data + at, row[16].data + at}, h->m->n_k * sizeof(uint16_t), STEP_BYTES};
+            {row[0].data + at, row[16].data + at}, h->m->n_k * tiles_elem_bytes(h->m), STEP_BYTES};
     tiles_pack_weights(h->s->weight, h->m, now, next);
-    return (struct weights){
-        {copy, copy + 16 * A_STRIDE * sizeof(uint16_t)}, A_STRIDE * sizeof(uint16_t), STEP_BYTES};
+    return (struct weights){{copy, copy + 16 * A_STRIDE}, A_STRIDE, STEP_BYTES};
 }
 
 /* Nothing where copying has fetched the next block, nor where every weight is used once: tile loads
- * wait for memory side by side, and fetching gets in their way. */
+ * wait for memory side by side, and fetching gets in their way, unless rows are so short that the CPU
+ * has not noticed a stream before it ends. */
 static struct ahead ahead_of(const struct share *h, const struct tiles_block *now,
                              const struct tiles_block *next)
 {
     const size_t lines = TILES_ROWS * next->n_steps, steps = h->n_groups * now->n_steps;
-    size_t unused;
-    const size_t at = tiles_step_at(h->m, next->step, &unused) * sizeof(uint16_t);
+    const bool short_rows = tiles_are_bytes(h->m) && h->m->y;
+    const size_t at = tiles_step_bytes_at(h->m, next->step);
 
-    if (h->n_groups == 1 || !in_place(h, now->panel))
+    if ((h->n_groups == 1 && !short_rows) || !in_place(h, now->panel))
         return (struct ahead){.lines = 0};
     return (struct ahead){
         .row = next->panel->row,
@@ -355,7 +405,10 @@ static void multiply_block(struct share *h, size_t panel, const struct tiles_blo
     for (size_t g = 0; g < h->n_groups; g++) {
         v.x0 = (const char *)m->packed + (2 * g * h->n_steps + now->step) * TILE_BYTES;
         v.x1 = v.x0 + h->n_steps * TILE_BYTES;
-        v.is_half = m->n_tok - g * TILES_GROUP <= TILES_GROUP / 2;
+        v.form = tiles_are_bytes(m)        ? FORM_BYTES
+                 : m->n_tok - 32 * g <= 16 ? FORM_PAIRS_HALF
+                                           : FORM_PAIRS;
+        v.x_scale = tiles_are_bytes(m) ? tiles_x_scale(m, g, 0) : NULL;
         if (m->acc)
             visit_fixed((int64_t *)(void *)h->s->sum + sum_elems(h, panel) + g * TILES_SUMS,
                         h->s->stage, &h->convert, &v, tiles_chunk_steps(m));
@@ -420,7 +473,7 @@ static void tiles_range(void *arg, size_t begin, size_t end, int thread)
     struct share h = {
         .m = m,
         .s = (void *)mm_thread_scratch(m, thread),
-        .n_groups = (m->n_tok + TILES_GROUP - 1) / TILES_GROUP,
+        .n_groups = tiles_n_groups(m),
         .n_steps = tiles_n_steps(m),
         .convert = {.next = LINES, .limit = m->limit},
     };
@@ -439,7 +492,7 @@ static void tiles_range(void *arg, size_t begin, size_t end, int thread)
 void tiles_amx(struct mm *m)
 {
     const size_t cols = m->w_up ? TILES_ROWS / 2 : TILES_ROWS;
-    const size_t n_groups = (m->n_tok + TILES_GROUP - 1) / TILES_GROUP;
+    const size_t n_groups = tiles_n_groups(m);
     const size_t panel_bytes = n_groups * TILES_SUMS * (m->acc ? sizeof(int64_t) : sizeof(float));
 
     tiles_pack_x(m);

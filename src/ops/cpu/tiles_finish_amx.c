@@ -9,11 +9,12 @@
 
 enum { TILE = 16 * 16 };
 
-static void scale_rows(float *tile, const float scale[16])
+/* Products of bytes: upper and lower sums to values, over the upper ones. */
+static void join(float *tile, const float *lower, __m512 x_scale, const float scale[16])
 {
     for (size_t r = 0; r < 16; r++)
-        for (size_t t = 0; t < 16; t++)
-            tile[r * 16 + t] *= scale[r];
+        vec_store(tile + r * 16, tiles_join(tile + r * 16, lower + r * 16,
+                                            _mm512_mul_ps(x_scale, _mm512_set1_ps(scale[r]))));
 }
 
 static void add_bias(float *tile, const float bias[16])
@@ -55,30 +56,36 @@ static size_t at_most_16(size_t n, size_t skip)
     return left < 16 ? left : 16;
 }
 
+/* All four tiles of bytes; the lower sums are not looked at again. */
+static void join_all(const struct mm *m, const struct tiles_panel *p, float *sum, size_t group)
+{
+    const __m512 x_scale = _mm512_loadu_ps(tiles_x_scale(m, group, 0));
+
+    for (size_t h = 0; h < 2; h++)
+        join(sum + 2 * h * TILE, sum + (2 * h + 1) * TILE, x_scale, p->scale + h * 16);
+}
+
 void tiles_finish(const struct mm *m, const struct tiles_panel *p, float *sum, size_t group)
 {
-    const size_t n_halves = m->w_up ? 1 : 2;
+    const size_t n_halves = m->w_up ? 1 : 2, first = group * tiles_group(m);
     float bias[TILES_ROWS] = {0};
 
     if (m->bias)
         lanes_widen(bias, m->bias->data, m->bias->dtype, p->col, p->n_cols);
+    if (tiles_are_bytes(m))
+        join_all(m, p, sum, group);
     for (size_t h = 0; h < n_halves; h++)
-        for (size_t g = 0; g < 2 && group * TILES_GROUP + g * 16 < m->n_tok; g++) {
-            const size_t t = group * TILES_GROUP + g * 16;
-            float *tile = sum + (2 * h + g) * TILE;
+        for (size_t g = 0; g < tiles_group(m) && first + g < m->n_tok; g += 16) {
+            float *tile = sum + (2 * h + g / 16) * TILE;
 
-            if (m->w->dtype == DTYPE_Q8)
-                scale_rows(tile, p->scale + h * 16);
-            if (m->w_up && m->w->dtype == DTYPE_Q8)
-                scale_rows(tile + 2 * TILE, p->scale + 16);
             if (m->bias)
                 add_bias(tile, bias + h * 16);
             if (m->act == OPS_ACT_GELU_TANH)
                 gelu(tile);
             if (m->w_up)
                 gate(tile, tile + 2 * TILE);
-            store_tile(m->y + t * m->n_out + p->col + h * 16, m->n_out, tile,
-                       at_most_16(m->n_tok, t), at_most_16(p->n_cols, h * 16));
+            store_tile(m->y + (first + g) * m->n_out + p->col + h * 16, m->n_out, tile,
+                       at_most_16(m->n_tok, first + g), at_most_16(p->n_cols, h * 16));
         }
 }
 
@@ -119,9 +126,11 @@ static size_t at_most_8(size_t n, size_t skip)
 void tiles_finish_fixed(const struct mm *m, const struct tiles_panel *p, const int64_t *sum,
                         size_t group)
 {
+    const size_t first = group * tiles_group(m);
+
     for (size_t r = 0; r < p->n_cols; r += 8)
-        for (size_t t = 0; t < TILES_GROUP && group * TILES_GROUP + t < m->n_tok; t += 8) {
-            const size_t tile = 2 * (r / 16) + t / 16, tok = group * TILES_GROUP + t;
+        for (size_t t = 0; t < tiles_group(m) && first + t < m->n_tok; t += 8) {
+            const size_t tile = 2 * (r / 16) + t / 16, tok = first + t;
 
             store_eight(m->acc + tok * m->n_out + p->col + r, m->n_out,
                         sum + tile * TILE + r % 16 * 16 + t % 16, at_most_8(m->n_tok, tok),

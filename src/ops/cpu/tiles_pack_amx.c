@@ -48,16 +48,18 @@ static void pack_groups(void *arg, size_t begin, size_t end, int thread)
 
 size_t tiles_packed_bytes(const struct mm *m, size_t n_tok)
 {
-    const size_t n_groups = (n_tok + TILES_GROUP - 1) / TILES_GROUP;
+    const size_t n_groups = (n_tok + tiles_group(m) - 1) / tiles_group(m);
+    const size_t scales = tiles_are_bytes(m) ? mm_n_chunks(m) * 16 * sizeof(float) : 0;
 
-    return n_groups * 2 * tiles_n_steps(m) * TILE_BYTES;
+    return n_groups * (2 * tiles_n_steps(m) * TILE_BYTES + scales);
 }
 
 void tiles_pack_x(struct mm *m)
 {
-    const size_t n_groups = (m->n_tok + TILES_GROUP - 1) / TILES_GROUP;
-
-    team_share(m->cpu, 2 * n_groups, 4, pack_groups, m);
+    if (tiles_are_bytes(m))
+        tiles_pack_bytes(m);
+    else
+        team_share(m->cpu, 2 * tiles_n_groups(m), 4, pack_groups, m);
 }
 
 /* ---- weights ---- */
@@ -73,53 +75,56 @@ void tiles_panel_of(struct tiles_panel *p, const struct mm *m, size_t index)
         p->scale[i] = mm_row_scale(&p->row[i]);
 }
 
-/* Quantised chunks have no padding but at the end of K, so steps follow each other in K. */
+/* Elements of a block of Q4 weights, whose chunks have no padding but at the end of K. */
 static size_t block_elems(const struct mm *m, const struct tiles_block *b)
 {
-    const size_t left = m->n_k - b->step * STEP_ELEMS, n = b->n_steps * STEP_ELEMS;
+    const size_t elems = tiles_step_elems(m), left = m->n_k - b->step * elems,
+                 n = b->n_steps * elems;
 
     return n < left ? n : left;
 }
 
-static void unpack_weights(uint16_t *to, const struct mm *m, const struct tiles_block *b,
+static void unpack_weights(char *to, const struct mm *m, const struct tiles_block *b,
                            const struct tiles_block *next)
 {
-    const size_t n = block_elems(m, b), n_next = block_elems(m, next);
+    const size_t n = block_elems(m, b), n_next = block_elems(m, next), elems = tiles_step_elems(m);
 
     for (size_t i = 0; i < TILES_ROWS; i++) {
-        mm_fetch(&next->panel->row[i], next->step * STEP_ELEMS, n_next);
-        unpack_avx512bf16(to + i * A_STRIDE, STEP_ELEMS, &b->panel->row[i], b->step * STEP_ELEMS,
-                          n);
+        mm_fetch(&next->panel->row[i], next->step * elems, n_next);
+        unpack_avx512bf16((uint16_t *)(void *)(to + i * A_STRIDE), elems, &b->panel->row[i],
+                          b->step * elems, n);
     }
 }
 
-static void copy_weights(uint16_t *to, const struct mm *m, const struct tiles_block *b,
+static void copy_weights(char *to, const struct mm *m, const struct tiles_block *b,
                          const struct tiles_block *next)
 {
-    size_t unused;
-    const size_t next_k = tiles_step_at(m, next->step, &unused);
+    const size_t next_at = tiles_step_bytes_at(m, next->step);
 
     for (size_t i = 0; i < TILES_ROWS; i++) {
         const char *row = b->panel->row[i].data;
 
-        mm_fetch(&next->panel->row[i], next_k, next->n_steps * STEP_ELEMS);
+        for (size_t s = 0; s < next->n_steps; s++)
+            _mm_prefetch(next->panel->row[i].data + next_at + s * STEP_BYTES, _MM_HINT_T1);
         for (size_t s = 0; s < b->n_steps; s++) {
             size_t n;
-            const size_t at = tiles_step_at(m, b->step + s, &n) * sizeof *to;
-            const __mmask32 mask = (__mmask32)(((uint64_t)1 << n) - 1);
+            const size_t at = tiles_step_at(m, b->step + s, &n) * tiles_elem_bytes(m);
+            const size_t n_bytes = n * tiles_elem_bytes(m);
+            const __mmask64 mask =
+                n_bytes < STEP_BYTES ? ((__mmask64)1 << n_bytes) - 1 : ~(__mmask64)0;
 
-            _mm512_storeu_si512(to + i * A_STRIDE + s * STEP_ELEMS,
-                                _mm512_maskz_loadu_epi16(mask, row + at));
+            _mm512_storeu_si512(to + i * A_STRIDE + s * STEP_BYTES,
+                                _mm512_maskz_loadu_epi8(mask, row + at));
         }
     }
 }
 
-void tiles_pack_weights(uint16_t *to, const struct mm *m, const struct tiles_block *block,
+void tiles_pack_weights(char *to, const struct mm *m, const struct tiles_block *block,
                         const struct tiles_block *next)
 {
-    if (m->w->dtype == DTYPE_BF16)
-        copy_weights(to, m, block, next);
-    else
+    if (m->w->dtype == DTYPE_Q4)
         unpack_weights(to, m, block, next);
+    else
+        copy_weights(to, m, block, next);
     __asm__ volatile("" ::: "memory"); /* tile loads do not tell the compiler what they read */
 }
