@@ -44,9 +44,6 @@ int cpu_linear_geglu(struct device *d, float *y, const float *x, const struct te
                      const struct tensor *w_up, size_t n_tok);
 int cpu_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,
                      const struct tensor *w, size_t chunk_elems, float limit, size_t n_tok);
-int cpu_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,
-                    const struct tensor *bias, const struct tensor *position, size_t image_px,
-                    size_t patch_px, float *scratch);
 
 /* attention.c; close accepts what a failed open left */
 int attention_open(struct cpu *c);

@@ -219,18 +219,3 @@ int cpu_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, co
     *n_out_of_range += m.n_bad;
     return OK;
 }
-
-int cpu_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,
-                    const struct tensor *bias, const struct tensor *position, size_t image_px,
-                    size_t patch_px, float *scratch)
-{
-    const struct tensor kernel = {.data = w->data,
-                                  .dtype = w->dtype,
-                                  .n_dims = 2,
-                                  .dim = {w->dim[0], 3 * patch_px * patch_px}};
-
-    ref_patch_rows(scratch, pixels, image_px, patch_px);
-    TRY(cpu_linear(d, x, scratch, &kernel, bias, OPS_ACT_NONE, position->dim[0]));
-    ref_patch_position(x, position);
-    return OK;
-}

@@ -1,7 +1,8 @@
 /* Patch embedding: the convolution with stride = kernel size is a linear layer over patches.
  *
  * Patches go row by row over the image; inside a patch the order is channel, y, x, which is the
- * order of the kernel's weights. Sum, then + bias, then + position. */
+ * order of the kernel's weights. Sum, then + bias, then + position. The linear layer is that of the
+ * device's own table, so that other host tables use this entry, too. */
 #include "ref_impl.h"
 
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "status.h"
 
 /* rows [n_patches, 3 * patch^2] of pixels [3, px, px] */
-void ref_patch_rows(float *rows, const float *pixels, size_t image_px, size_t patch_px)
+static void patch_rows(float *rows, const float *pixels, size_t image_px, size_t patch_px)
 {
     const size_t side = image_px / patch_px;
 
@@ -25,7 +26,7 @@ void ref_patch_rows(float *rows, const float *pixels, size_t image_px, size_t pa
                 }
 }
 
-void ref_patch_position(float *x, const struct tensor *position)
+static void add_position(float *x, const struct tensor *position)
 {
     const size_t n_elems = tensor_elems(position);
     float row[256];
@@ -48,8 +49,8 @@ int ref_patch_embed(struct device *d, float *x, const float *pixels, const struc
                                   .n_dims = 2,
                                   .dim = {w->dim[0], 3 * patch_px * patch_px}};
 
-    ref_patch_rows(scratch, pixels, image_px, patch_px);
-    TRY(ref_linear(d, x, scratch, &kernel, bias, OPS_ACT_NONE, position->dim[0]));
-    ref_patch_position(x, position);
+    patch_rows(scratch, pixels, image_px, patch_px);
+    TRY(d->ops->linear(d, x, scratch, &kernel, bias, OPS_ACT_NONE, position->dim[0]));
+    add_position(x, position);
     return OK;
 }

@@ -38,8 +38,6 @@ int ref_fixed_finish(struct device *d, float *y, const int64_t *acc, const struc
 int ref_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,
                     const struct tensor *bias, const struct tensor *position, size_t image_px,
                     size_t patch_px, float *scratch);
-void ref_patch_rows(float *rows, const float *pixels, size_t image_px, size_t patch_px);
-void ref_patch_position(float *x, const struct tensor *position);
 int ref_embed(struct device *d, float *x, const int32_t *ids, const struct tensor *table,
               int32_t row0, float scale, size_t n_tok);
 
