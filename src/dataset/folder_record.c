@@ -11,6 +11,7 @@ int folder_fill(const struct reader_params *p, struct draft *d, const struct jso
 {
     const char *name;
 
+    TRY(json_record_id(d, object, "id", &d->id));
     TRY(json_record_usual(d, object, "text"));
     TRY(json_record_fields(d, object));
     TRY(json_record_text(d, object, "file_name", &name));

@@ -109,7 +109,6 @@ int json_record_usual(struct draft *d, const struct json *object, const char *su
     const char *const suffix_keys[] = {"suffix", suffix_key, NULL};
     const struct json *question = present(object, "question_id");
 
-    TRY(json_record_id(d, object, "id", &d->id));
     TRY(json_record_id(d, object, "image_id", &d->image_id));
     TRY(first_text(d, object, prompt_key, &d->prompt));
     TRY(first_text(d, object, suffix_keys, &d->suffix));

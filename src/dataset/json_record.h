@@ -7,7 +7,7 @@
 
 /* Members that are text, numbers or truth values become fields. */
 int json_record_fields(struct draft *d, const struct json *object);
-/* id, image_id and question_id; the prompt (prefix, else prompt, else question) and the suffix
+/* image_id and question_id; the prompt (prefix, else prompt, else question) and the suffix
  * (suffix, else `suffix_key` unless NULL). A member of these names that is no text (ids: text or
  * integer) is ERR_INPUT. */
 int json_record_usual(struct draft *d, const struct json *object, const char *suffix_key);

@@ -48,6 +48,7 @@ static int add_pictures(const struct reader_params *p, struct draft *d, const st
 
 int manifest_fill(const struct reader_params *p, struct draft *d, const struct json *object)
 {
+    TRY(json_record_id(d, object, "id", &d->id));
     TRY(json_record_usual(d, object, NULL));
     TRY(json_record_fields(d, object));
     return add_pictures(p, d, object);

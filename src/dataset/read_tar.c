@@ -119,14 +119,21 @@ struct member {
     const char *suffix; /* lower case; NULL: it belongs to no sample */
 };
 
+/* __name__, or something in a folder of such a name. */
+static bool is_about_the_archive(const char *path)
+{
+    const size_t n = strcspn(path, "/");
+
+    return n >= 4 && memcmp(path, "__", 2) == 0 && memcmp(path + n - 2, "__", 2) == 0;
+}
+
 static int parse_name(struct draft *d, const char *path, struct member *m)
 {
     const char *base = path_base(path), *dot = strchr(base, '.');
     char *suffix;
 
     *m = (struct member){NULL, NULL};
-    if (!dot || dot == base || strlen(dot + 1) > MAX_SUFFIX_BYTES ||
-        (strncmp(path, "__", 2) == 0 && strstr(path + 2, "__")))
+    if (!dot || dot == base || strlen(dot + 1) > MAX_SUFFIX_BYTES || is_about_the_archive(path))
         return OK;
     m->key = pool_text(&d->pool, path, (size_t)(dot - path));
     m->suffix = suffix = pool_text(&d->pool, dot + 1, strlen(dot + 1));
@@ -176,7 +183,6 @@ static int read_content(struct tar *t, struct tar_sample *s, char **out, size_t 
 
 static int add_json(struct draft *d, const char *text, size_t n)
 {
-    const char *key = d->id;
     struct json_doc *doc;
     int rc;
 
@@ -185,7 +191,6 @@ static int add_json(struct draft *d, const char *text, size_t n)
         rc = json_record_usual(d, json_root(doc), "caption");
         if (rc == OK)
             rc = json_record_fields(d, json_root(doc));
-        d->id = key;
     } else {
         rc = FAIL(ERR_INPUT, "%s: its json is not an object", d->place_text);
     }

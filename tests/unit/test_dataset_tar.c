@@ -96,7 +96,7 @@ static void test_grouping(void **state)
         {"1.webp", "W"},
         {"1.cls", "3"},
         {"1.txt", "detect \xc3\xa9"},
-        {"last.jpg", "J"},
+        {"__x/y__z.jpg", "J"},
         {NULL, NULL},
     };
     static const char *const prompt[] = {"class {cls} of {key}", NULL};
@@ -104,10 +104,10 @@ static void test_grouping(void **state)
     check_tar(*state, m, NULL,
               "0 dir/0 caption en [a.tar:dir/0.jpg:J0]\n"
               "1 dir/1 ocr [a.tar:dir/1.left.png:L1 a.tar:dir/1.right.PNG:R1]\n"
-              "2 1 detect \xc3\xa9 [a.tar:1.webp:W]\n3 last !\n");
+              "2 1 detect \xc3\xa9 [a.tar:1.webp:W]\n3 __x/y__z !\n");
     check_tar(*state, m, prompt,
               "0 dir/0 !\n1 dir/1 !\n2 1 class 3 of 1 -> detect \xc3\xa9 "
-              "[a.tar:1.webp:W]\n3 last !\n");
+              "[a.tar:1.webp:W]\n3 __x/y__z !\n");
     check_last_error("a.tar sample 4: no field \"cls\"");
 }
 
@@ -116,7 +116,7 @@ static void test_fields(void **state)
     static const struct member m[] = {
         {"a.jpg", "A"},
         {"a.json",
-         "{\"question\": \"why?\", \"question_id\": 5, \"image_id\": \"i\", \"id\": \"x\"}"},
+         "{\"question\": \"why?\", \"question_id\": 5, \"image_id\": \"i\", \"id\": [1]}"},
         {"a.txt", "because"},
         {"b.jpg", "B"},
         {"b.prompt.txt", "ocr\r\n"},
