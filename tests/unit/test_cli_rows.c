@@ -122,8 +122,8 @@ static void desk_init(struct desk *d, const char *text)
     d->session.weights_held = "int4";
     d->session.cfg.text.attn_softcap = 50;
     assert_int_equal(comm_create_self(&d->session.comm), OK);
-    const struct ops_cpu_params cpu = {.n_threads = 0};
-    assert_int_equal(machine_open(&d->session.machine, DEVICE_REF, &cpu, d->session.comm), OK);
+    const struct machine_params ref = {.device = DEVICE_REF};
+    assert_int_equal(machine_open(&d->session.machine, &ref, d->session.comm), OK);
     d->row = (struct answer_row){
         .session = &d->session,
         .image = d->image,

@@ -67,6 +67,6 @@ $(SHIM)/%.c.o: src/ops/cuda/%.c $(B)/flags
 	$(call say,SHIM,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(CFLAGS_ALL) -isystem tests/cuda_shim $(INCLUDES) -MMD -MP -c $< -o $@
 $(SHIM)/shim.o: $(SHIM_OBJ)
-	$(Q)ld -r -o $@.all $^
+	$(Q)ld -r --force-group-allocation -o $@.all $^
 	$(Q)objcopy --redefine-sym ops_open_cuda=ops_open_cuda_shim --keep-global-symbol=ops_open_cuda_shim $@.all $@
 	$(Q)rm -f $@.all
