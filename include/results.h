@@ -34,9 +34,9 @@ struct result {
     /* Then: the reason; it names the file. Its class is a word: missing (no such file), denied (no
      * permission), else by rc: input, unsupported, io, memory, range, timeout, internal. */
     const char *why;
-    const char *image;   /* the first image's name; NULL: none */
-    const char *image_id; /* COCO, or NULL */
-    int64_t number;       /* COCO question_id, or -1 */
+    const char *image;           /* the first image's name; NULL: none */
+    const char *image_id;        /* COCO, or NULL */
+    int64_t number;              /* COCO question_id, or -1 */
     const char *prompt, *suffix; /* suffix may be NULL */
     const char *text; /* the answer, UTF-8, <loc> and <seg> as generated; NUL becomes U+FFFD */
     size_t n_text;
@@ -48,7 +48,8 @@ struct result {
     int n_images;
     int n_prompt_tokens;
     /* Not part of results.jsonl, which is the same whatever ran it. */
-    int64_t wait_us, decode_us, vision_us, prefill_us, generate_us; /* generate: first to last token */
+    int64_t wait_us, decode_us, vision_us, prefill_us;
+    int64_t generate_us; /* from the first to the last token */
     int replica, attempt;
 };
 
@@ -63,13 +64,13 @@ struct journal_params {
     const char *dir; /* made when missing */
     const struct journal_setting *setting;
     size_t n_settings;
-    const char *info_json; /* an object for run.json: versions, machine, arguments; may change */
-    bool retry_errors;     /* records that failed count as not done */
+    const char *info_json;   /* an object for run.json: versions, machine, arguments; may change */
+    bool retry_errors;       /* records that failed count as not done */
     const char *retry_class; /* with it: only failures whose reason's class is this; NULL: all */
-    const char *job;         /* the batch system's name of this job, for others' messages; or NULL */
-    double stale_s; /* a lock whose holder shows no life for so long is taken over; 0: 60 s */
-    bool *held;     /* not NULL: set, without a message, when another holds the lock */
-    /* Test aid, or NULL: called at named moments, so that a campaign can kill there. Of the journal:
+    const char *job; /* the batch system's name of this job, for others' messages; or NULL */
+    double stale_s;  /* a lock whose holder shows no life for so long is taken over; 0: 60 s */
+    bool *held;      /* not NULL: set, without a message, when another holds the lock */
+    /* Test aid, or NULL: called at named moments, for campaigns that kill there. Of the journal:
      * lock_taken, after_cut (a torn tail), segment_created (still empty), before_write, mid_write
      * (half of the batch is in the file), after_write (not fsynced), after_sync. Of each file that
      * is made whole: "before_rename FILE", "after_rename FILE", as in "before_rename results.h5";
@@ -77,16 +78,18 @@ struct journal_params {
     void (*moment)(void *context, const char *name);
     void *moment_context;
 };
-struct journal_report { /* what was found at the start */
+struct journal_report {       /* what was found at the start */
     int64_t n_done, n_failed; /* records with an answer, and with a failure that is kept */
     int64_t n_bad_lines, n_cut_bytes, n_segments;
     bool took_over; /* a stale lock */
 };
 
-/* Locks dir, reads and repairs the segments, starts a new one. ERR_IO names the holder of a live
- * lock; ERR_MISMATCH names each setting that differs from the earlier starts' ("prompt: was ...,
- * is ..."). Memory: one bit a record and a file-backed index. */
-int journal_open(struct journal **out, const struct journal_params *p, struct journal_report *report);
+/* Locks dir, reads and repairs the segments, writes run.json; the start's own segment is made with
+ * its first line. ERR_IO names the holder of a live lock; ERR_MISMATCH names each setting that
+ * differs from the earlier starts' ("prompt: was ..., is ..."). The index of records (16 bytes each)
+ * is a mapped file without a name in dir, so memory stays small. */
+int journal_open(struct journal **out, const struct journal_params *p,
+                 struct journal_report *report);
 /* Has this record a result that is kept? ERR_MISMATCH when it was made from another input digest
  * (names id and index): the input changed between two starts. *done is set on OK. */
 int journal_find(struct journal *j, int64_t index, struct digest input, bool *done);
@@ -94,7 +97,7 @@ int journal_find(struct journal *j, int64_t index, struct digest input, bool *do
  * is a bug (ASSERT). ERR_NOMEM; ERR_RANGE for a line above 64 MiB. */
 int journal_append(struct journal *j, const struct result *r);
 /* Writes what is queued and fsyncs. ERR_IO (disk full, quota, I/O error) leaves the file ending in
- * a whole line, and the queue as it was. Also shows life in the lock; when another has taken it over,
+ * a whole line, and the queue as it was. Also shows life in the lock; when another has taken that,
  * nothing is written, and ERR_IO names the new owner: this process must stop. */
 int journal_sync(struct journal *j);
 /* Shows life in the lock; at least every few seconds. ERR_IO as above. */
@@ -114,9 +117,9 @@ enum results_export {
     RESULTS_H5 = 32,            /* results.h5; on unless asked otherwise */
 };
 struct pack_params {
-    unsigned exports;     /* bits of results_export */
-    int64_t n_records;    /* of the whole input; < 0: not known, or the run is not complete */
-    const char *categories; /* COCO file that maps labels to category ids; NULL: numbered as they appear */
+    unsigned exports;       /* bits of results_export */
+    int64_t n_records;      /* of the whole input; < 0: not known, or the run is not complete */
+    const char *categories; /* COCO file with the labels' ids; NULL: numbered as they appear */
     const char *stats_json; /* an object for stats.json; NULL: stats.json stays as it is */
     void (*moment)(void *context, const char *name); /* as in journal_params */
     void *moment_context;
@@ -126,10 +129,10 @@ struct pack_report {
     int64_t n_missing; /* of n_records; -1: not known */
 };
 /* Everything but run.json is made from the journal. results.jsonl holds the good answers in input
- * order, errors.jsonl the failures (the last one of a record), results.h5 both, a row each; they are
- * functions of the results alone, not of who made them or when. Records from n_records on are left
- * out. _SUCCESS is written last, when n_records is given and none is missing; with one missing it is
- * removed, as it is when a start writes its first line. With a journal that is open for writing
+ * order, errors.jsonl the failures (the last one of a record), results.h5 both, a row each; they
+ * are functions of the results alone, not of who made them or when. Records from n_records on are
+ * left out. _SUCCESS is written last, when n_records is given and none is missing; with one missing it
+ * is removed, as it is when a start writes its first line. With a journal that is open for writing
  * pass it (its queue is synced first); for `export` on a finished or interrupted run,
  * results_pack_dir takes the lock itself. The setting "model", the model's digest, is also the
  * attribute model_digest of results.h5 and the model's name in openai.jsonl. */

@@ -14,19 +14,24 @@
 
 #include "status.h"
 
-int results_case_make(void **state)
+int results_case_make_in(void **state, const char *parent)
 {
     struct results_case *c = calloc(1, sizeof *c);
 
     if (!c)
         return -1;
-    strcpy(c->root, "/tmp/paligrid_results_XXXXXX");
+    snprintf(c->root, sizeof c->root, "%s/paligrid_results_XXXXXX", parent);
     if (!mkdtemp(c->root))
         return -1;
     snprintf(c->dir, sizeof c->dir, "%s/out", c->root);
     log_init(LOG_ERROR);
     *state = c;
     return 0;
+}
+
+int results_case_make(void **state)
+{
+    return results_case_make_in(state, access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 }
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)

@@ -11,7 +11,9 @@
 struct results_case {
     char root[64], dir[96]; /* dir: the output directory, not there yet */
 };
+/* In memory where there is /dev/shm: thousands of fsyncs on a busy disk take minutes. */
 int results_case_make(void **state);
+int results_case_make_in(void **state, const char *parent);
 int results_case_drop(void **state);
 
 /* The settings every case starts with: three of them. */

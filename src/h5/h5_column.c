@@ -1,6 +1,6 @@
 /* Columns: datasets that grow by rows, so that files of any length are written with flat memory.
  *
- * Rows are gathered until a chunk is full, and only whole chunks are written (the last one excepted):
+ * Rows are gathered until a chunk is full, and only whole chunks are written (but the last one):
  * the file's bytes depend on the rows, not on how they were handed over, and no chunk is inflated
  * and deflated twice. Filters as in h5_write.c; the library's chunk cache is off, as it would only
  * hold what is never looked at again. */

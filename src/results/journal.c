@@ -1,10 +1,10 @@
 /* The journal: opening, asking, appending, syncing; see results.h.
  *
- * Lines wait in a queue in memory. A sync writes all of it and fsyncs; only then the index learns of
- * them. When the system refuses (no space, quota, a bad disk) the file is cut back to the last
+ * Lines wait in a queue in memory. A sync writes all of it and fsyncs; only then the index learns
+ * of them. When the system refuses (no space, quota, a bad disk) the file is cut back to the last
  * synced line and the queue stays, so the next sync writes the same bytes to the same place. After
  * a failed fsync this is needed, too: the kernel may have dropped the pages it could not write.
- * A segment is made with its first line, so a start that has nothing to write leaves none; making it
+ * A segment is made with its first line, so a start that has nothing to write leaves none; that
  * also takes away _SUCCESS, which spoke of the records before. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* One line of the journal: a JSON object whose last member is the checksum of the bytes before.
  *
- *   {"index":7,"id":"cat","config":"<16 hex>","input":"<32 hex>","status":"ok",...,"crc":"<16 hex>"}
+ *   {"index":7,"id":"cat","config":"<16 hex>","input":"<32 hex>",...,"crc":"<16 hex>"}
  *
  * Quotes inside JSON strings are escaped, so ,"crc":" marks an end of a line wherever it stands: a
  * line whose newline was damaged is still found. NUL bytes in an answer become U+FFFD, since

@@ -5,9 +5,9 @@
  *   coco_detections.json  [{"image_id", "category_id", "bbox": [x, y, w, h] px, "score"}]
  *
  * The image's id is the input's, else the record's id. The model gives no score for a box, so all
- * boxes of an answer share exp(logprob / tokens): the geometric mean of its tokens' probabilities. It ranks
- * answers, not boxes. Boxes without pixels (several images, unknown size) and boxes of labels that
- * --categories does not know are left out, counted, and told. */
+ * boxes of an answer share exp(logprob / tokens): the geometric mean of its tokens' probabilities.
+ * It ranks answers, not boxes. Boxes without pixels (several images, unknown size) and boxes
+ * of labels that --categories does not know are left out, counted, and told. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* metadata.jsonl of a Hugging Face imagefolder: file_name, text, and boxes as objects.
  *
  * Moved beside the pictures it makes a data set of them. file_name is the picture's name as the
- * input gave it. Boxes are [x, y, w, h] in pixels; their categories are the labels. A record without
- * one picture of known size has no objects. */
+ * input gave it. Boxes are [x, y, w, h] in pixels; their categories are the labels. A record
+ * without one picture of known size has no objects. */
 #include <string.h>
 
 #include "pack_impl.h"

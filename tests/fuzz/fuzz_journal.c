@@ -2,7 +2,7 @@
 /* Any bytes as a journal: opened, packed, opened again. No crash; the second opening finds what the
  * first found and nothing left to repair; packing twice gives the same bytes.
  *
- * The first byte chooses: odd, and every line that ends as ours do gets the checksum it should have,
+ * First byte: odd, and every line that ends as ours do gets the checksum it should have,
  * so that the readers behind the checksum are reached; bit 1: the bytes are two segments. */
 #define _XOPEN_SOURCE 700 /* nftw */
 #include <ftw.h>
@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 #define SEAL ",\"crc\":\""
 enum { HEX = 16, SEAL_BYTES = sizeof SEAL - 1 + HEX + 2, MAX_INPUT = 1 << 16 };
 
-/* A folder of this process; /dev/shm where there is one, as thousands of files a second are made. */
+/* A folder of this process; /dev/shm where there is one: thousands of files a second are made. */
 static const char *scratch(char path[64])
 {
     snprintf(path, 64, "%s/paligrid_fuzz_journal_%d",

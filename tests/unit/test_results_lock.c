@@ -1,6 +1,6 @@
 // RANKS: 1
-/* Who may write into an output directory: live holders are refused by name, dead and silent ones are
- * followed, and who lost the lock is stopped. */
+/* Who may write into an output directory: live holders are refused by name, dead and silent ones
+ * are followed, and who lost the lock is stopped. */
 #include "results.h"
 
 #include <setjmp.h>

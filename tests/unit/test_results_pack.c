@@ -1,5 +1,5 @@
 // RANKS: 1
-/* Packing: each file's content value by value; the same bytes whatever way the records took into the
+/* Packing: each file's content value by value; the same bytes whatever way the records took to the
  * journal; _SUCCESS only when nothing is missing; and what was there stays when packing fails. */
 #include "results.h"
 
@@ -184,7 +184,7 @@ static void write_records(const struct results_case *c, const struct result *r, 
 
 #define TWO_BOXES \
     "<loc0100><loc0200><loc0300><loc0400> dog ; <loc0000><loc0000><loc1023><loc1023> cat"
-/* One of each kind: a COCO question with boxes, one without ids, a failure, two images, size unknown. */
+/* One of each kind: a COCO question with boxes, one without ids, a failure, two images, no size. */
 static void write_mixed(const struct results_case *c)
 {
     static const int32_t token[2] = {5, 1};
@@ -475,7 +475,7 @@ static void test_names_of_exports(void **state)
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, results_case_make, results_case_drop)
 
-/* For tests that read the files with other programs: everything about the mixed records, in DIR/out. */
+/* For tests that read the files with other programs: all about the mixed records, in DIR/out. */
 static void write_sample(void **state)
 {
     const struct results_case *c = *state;
