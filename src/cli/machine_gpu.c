@@ -47,7 +47,7 @@ static void set_host(char *host, size_t n)
 
 int machine_node_rank(struct comm *c, int *out)
 {
-    char (*host)[HOST_BYTES] = calloc((size_t)comm_size(c), sizeof *host);
+    char(*host)[HOST_BYTES] = calloc((size_t)comm_size(c), sizeof *host);
     char mine[HOST_BYTES];
     int rc, n_before = 0;
     const int told = launcher_node_rank();
@@ -74,10 +74,11 @@ static int check_not_shared(const struct device *d, struct comm *c)
     TRY_GOTO(comm_allgather(c, &mine, all, sizeof mine), free_all);
     for (int r = 0; r < comm_rank(c) && rc == OK; r++)
         if (memcmp(&all[r], &mine, sizeof mine) == 0)
-            rc = FAIL(ERR_USAGE,
-                      "ranks %d and %d of %s have the same GPU: start fewer ranks on a node, or give "
-                      "--share-gpu",
-                      r, comm_rank(c), mine.host);
+            rc = FAIL(
+                ERR_USAGE,
+                "ranks %d and %d of %s have the same GPU: start fewer ranks on a node, or give "
+                "--share-gpu",
+                r, comm_rank(c), mine.host);
     rc = comm_agree(c, rc);
 free_all:
     free(all);

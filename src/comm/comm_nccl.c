@@ -48,10 +48,10 @@ static int load_library(struct library *l)
         const char *name;
         void *to;
     } entry[] = {
-        {"ncclGetUniqueId", &l->get_unique_id}, {"ncclCommInitRankConfig", &l->init},
+        {"ncclGetUniqueId", &l->get_unique_id},     {"ncclCommInitRankConfig", &l->init},
         {"ncclCommGetAsyncError", &l->async_error}, {"ncclCommAbort", &l->abort},
-        {"ncclCommFinalize", &l->finalize},     {"ncclCommDestroy", &l->destroy},
-        {"ncclAllReduce", &l->allreduce},       {"ncclAllGather", &l->allgather},
+        {"ncclCommFinalize", &l->finalize},         {"ncclCommDestroy", &l->destroy},
+        {"ncclAllReduce", &l->allreduce},           {"ncclAllGather", &l->allgather},
         {"ncclGetErrorString", &l->error_text},
     };
 
@@ -171,7 +171,7 @@ int comm_device_create(struct comm_device **out, struct comm *c, void *stream, d
     n->comm = c;
     n->stream = (cudaStream_t)stream;
     n->timeout_us = (int64_t)(timeout_s * 1e6);
-    n->transport = (struct comm_device_transport){n,     make_name, begin_join, progress,
+    n->transport = (struct comm_device_transport){n,           make_name, begin_join, progress,
                                                   abort_group, now_us,    nap};
     rc = cuda_outcome(cudaEventCreateWithFlags(&n->queued, cudaEventDisableTiming), "an event");
     TRY_GOTO(comm_agree(c, rc), destroy_n);

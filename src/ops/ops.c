@@ -71,6 +71,8 @@ int ops_reserve(struct device *d, size_t max_tok, size_t max_cols)
 
 void ops_set_phase(struct device *d, enum ops_phase phase)
 {
+    if (d->ops->set_phase)
+        d->ops->set_phase(d, phase);
     d->phase = phase;
 }
 

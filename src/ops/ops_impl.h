@@ -15,6 +15,8 @@ struct ops {
     bool is_host; /* device pointers are host pointers */
     void (*close)(struct device *d);
     int (*reserve)(struct device *d, size_t max_tok, size_t max_cols);
+    /* NULL: nothing to do; d->phase is still the old one */
+    void (*set_phase)(struct device *d, enum ops_phase phase);
 
     int (*alloc)(struct device *d, size_t n_bytes, void **out);
     void (*free)(struct device *d, void *p);

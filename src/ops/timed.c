@@ -42,7 +42,7 @@ static struct timed *enter(struct device *d)
 
     t->ledger[t->at].us[t->crosses ? OPS_FAMILY_EXCHANGE : OPS_FAMILY_REST] += lap(t);
     t->crosses = false;
-    t->inner->phase = d->phase;
+    ops_set_phase(t->inner, d->phase);
     return t;
 }
 

@@ -1,7 +1,7 @@
 // The part of CUDA's language and runtime that src/ops/cuda uses, on the host.
 //
-// A kernel is an ordinary function; shim.cc runs it once per thread of each block, every thread on a
-// stack of its own, blocks one after the other. Threads take turns: one runs until it has to wait
+// A kernel is an ordinary function; shim.cc runs it once per thread of each block, every thread on
+// a stack of its own, blocks one after the other. Threads take turns: one runs until it has to wait
 // for its warp (shuffles, matrix instructions) or its block (barriers). Half of the blocks run their
 // threads in falling order, so that a missing barrier shows as a wrong result. Shared memory starts
 // as NaN patterns; a background copy takes place when it is waited for, not before. Device memory is
@@ -26,7 +26,9 @@
 
 struct dim3 {
     unsigned x, y, z;
-    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
+    {
+    }
 };
 struct uint3 {
     unsigned x, y, z;
@@ -50,7 +52,7 @@ extern dim3 blockDim, gridDim;
 // ---- launching ----
 void shim_launch(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
 unsigned char *shim_dynamic_shared(void);
-#define PTX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                  \
+#define PTX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     ((void)(stream), shim_start(grid, block, shared_bytes, kernel, __VA_ARGS__))
 #define PTX_DYNAMIC_SHARED(name) unsigned char *const name = shim_dynamic_shared()
 
@@ -98,14 +100,41 @@ template <class TO, class FROM> TO shim_bits(FROM x)
     std::memcpy(&y, &x, sizeof y);
     return y;
 }
-inline float __uint_as_float(unsigned x) { return shim_bits<float>(x); }
-inline float __int_as_float(int x) { return shim_bits<float>(x); }
-inline unsigned __float_as_uint(float x) { return shim_bits<unsigned>(x); }
-inline int __float_as_int(float x) { return shim_bits<int>(x); }
-inline long long __float2ll_rn(float x) { return std::llrintf(x); }
-inline long long __double2ll_rn(double x) { return std::llrint(x); }
-inline float __ll2float_rn(long long x) { return (float)x; }
-template <class T> T min(T a, T b) { return b < a ? b : a; }
-template <class T> T max(T a, T b) { return a < b ? b : a; }
+inline float __uint_as_float(unsigned x)
+{
+    return shim_bits<float>(x);
+}
+inline float __int_as_float(int x)
+{
+    return shim_bits<float>(x);
+}
+inline unsigned __float_as_uint(float x)
+{
+    return shim_bits<unsigned>(x);
+}
+inline int __float_as_int(float x)
+{
+    return shim_bits<int>(x);
+}
+inline long long __float2ll_rn(float x)
+{
+    return std::llrintf(x);
+}
+inline long long __double2ll_rn(double x)
+{
+    return std::llrint(x);
+}
+inline float __ll2float_rn(long long x)
+{
+    return (float)x;
+}
+template <class T> T min(T a, T b)
+{
+    return b < a ? b : a;
+}
+template <class T> T max(T a, T b)
+{
+    return a < b ? b : a;
+}
 
 #endif

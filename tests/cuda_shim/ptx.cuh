@@ -28,13 +28,22 @@ struct shim_ldmatrix {
 void shim_ldmatrix_x4(void *const lane[32]);
 void shim_ldmatrix_x4_trans(void *const lane[32]);
 
-inline float ptx_f32_from_f16(uint16_t half_bits) { return shim_f32_from_f16(half_bits); }
+inline float ptx_f32_from_f16(uint16_t half_bits)
+{
+    return shim_f32_from_f16(half_bits);
+}
 inline uint32_t ptx_bf16x2(float lo, float hi)
 {
     return (uint32_t)shim_bf16_from_f32(hi) << 16 | shim_bf16_from_f32(lo);
 }
-inline float ptx_exp2(float x) { return exp2f(x); }
-inline float ptx_reciprocal(float x) { return 1.0f / x; }
+inline float ptx_exp2(float x)
+{
+    return exp2f(x);
+}
+inline float ptx_reciprocal(float x)
+{
+    return 1.0f / x;
+}
 
 inline void ptx_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
@@ -59,8 +68,14 @@ inline void ptx_copy_async_16(void *to, const void *from, int n_bytes)
 {
     shim_copy_async(to, from, n_bytes);
 }
-inline void ptx_copy_commit(void) { shim_copy_commit(); }
-template <int N> void ptx_copy_wait(void) { shim_copy_wait(N); }
+inline void ptx_copy_commit(void)
+{
+    shim_copy_commit();
+}
+template <int N> void ptx_copy_wait(void)
+{
+    shim_copy_wait(N);
+}
 
 template <class T> T shim_load(const void *p)
 {
@@ -68,8 +83,17 @@ template <class T> T shim_load(const void *p)
         shim_fail("a vector load is not aligned");
     return *(const T *)p;
 }
-inline uint4 ptx_load_once_16(const void *p) { return shim_load<uint4>(p); }
-inline uint2 ptx_load_once_8(const void *p) { return shim_load<uint2>(p); }
-inline uint32_t ptx_load_once_4(const void *p) { return shim_load<uint32_t>(p); }
+inline uint4 ptx_load_once_16(const void *p)
+{
+    return shim_load<uint4>(p);
+}
+inline uint2 ptx_load_once_8(const void *p)
+{
+    return shim_load<uint2>(p);
+}
+inline uint32_t ptx_load_once_4(const void *p)
+{
+    return shim_load<uint32_t>(p);
+}
 
 #endif

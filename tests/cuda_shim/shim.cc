@@ -11,7 +11,8 @@
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
-namespace {
+namespace
+{
 
 enum { LANES = 32, MAX_THREADS = 1024, SHARED_BYTES = 232448, STACK_BYTES = 64 << 10 };
 
@@ -85,8 +86,7 @@ bool can_run(const struct machine *m, unsigned i)
 {
     const struct thread *t = &m->thread[i];
 
-    return t->state == RUNNING ||
-           (t->state == AT_WARP && t->phase != m->warp[i / LANES].phase);
+    return t->state == RUNNING || (t->state == AT_WARP && t->phase != m->warp[i / LANES].phase);
 }
 
 // One warp until all its lanes wait for the block or have ended.
@@ -233,7 +233,8 @@ void __syncwarp(unsigned mask)
     shim_collect(nullptr, [](void *const *) {});
 }
 
-namespace {
+namespace
+{
 struct exchange {
     void *value;
     size_t n_bytes;
@@ -338,7 +339,8 @@ float shim_f32_from_f16(uint16_t h)
     const float magnitude = shim_bits<float>((uint32_t)(h & 0x7fffu) << 13) * 0x1p112f;
     const uint32_t special = (h & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;
 
-    return shim_bits<float>(shim_bits<uint32_t>(magnitude) | special | (uint32_t)(h & 0x8000u) << 16);
+    return shim_bits<float>(shim_bits<uint32_t>(magnitude) | special |
+                            (uint32_t)(h & 0x8000u) << 16);
 }
 
 uint16_t shim_bf16_from_f32(float x)

@@ -22,8 +22,12 @@ static void arrived(void *fake, const void **bottom, size_t *n_bytes)
     __sanitizer_finish_switch_fiber(fake, bottom, n_bytes);
 }
 #else
-static void announce(void **, const void *, size_t) {}
-static void arrived(void *, const void **, size_t *) {}
+static void announce(void **, const void *, size_t)
+{
+}
+static void arrived(void *, const void **, size_t *)
+{
+}
 #endif
 
 struct fiber {
@@ -82,8 +86,8 @@ static void prepare(struct fiber *f)
     void **top = (void **)(void *)(f->stack + f->n_bytes);
 
     *--top = (void *)shim_begin;
-    *--top = nullptr;     // rbp
-    *--top = f;           // rbx
+    *--top = nullptr;       // rbp
+    *--top = f;             // rbx
     *--top = (void *)begin; // r12
     *--top = nullptr;
     *--top = nullptr;

@@ -8,8 +8,8 @@
 
 struct fiber;
 struct fiber_main {
-    void *place = nullptr;       // where the main stack goes on
-    void *fake = nullptr;        // the sanitizer's
+    void *place = nullptr;        // where the main stack goes on
+    void *fake = nullptr;         // the sanitizer's
     const void *bottom = nullptr; // of the main stack, as the sanitizer knows it
     size_t n_bytes = 0;
 };

@@ -22,7 +22,8 @@ __device__ __forceinline__ struct split split_of(const struct kernel_attention &
     const uint32_t left = g.n > done ? g.n - done : 0;
     const struct interval all = row_keys(a.kv, row, a.window);
     const uint32_t first = blockIdx.x * SPLIT;
-    struct split s = {row, g.first + done, min(left, (uint32_t)HEADS), g.kv, {first, first + SPLIT}};
+    struct split s = {
+        row, g.first + done, min(left, (uint32_t)HEADS), g.kv, {first, first + SPLIT}};
 
     s.keys.begin = max(s.keys.begin, all.begin);
     s.keys.end = min(s.keys.end, all.end);

@@ -1,4 +1,4 @@
-// Attention of many queries on bf16 tensor cores, with a running softmax; no row of scores is whole.
+// Attention of many queries on bf16 tensor cores, with a running softmax; no whole row of scores.
 //
 // A block takes 64 rows of one KV head: row r is query token r / n of head r % n, n the query heads
 // that share the KV head, so that all of them use the keys while they are here. Keys and values
@@ -77,15 +77,16 @@ __device__ __forceinline__ void take(struct tile_memory<D> *tile, const struct k
 }
 
 template <int D>
-__device__ __forceinline__ void take_queries(struct tile_memory<D> *tile, const struct kernel_attention &a,
+__device__ __forceinline__ void take_queries(struct tile_memory<D> *tile,
+                                             const struct kernel_attention &a,
                                              const struct block &b)
 {
     for (uint32_t i = threadIdx.x; i < ROWS * (D / 2); i += THREADS) {
         const uint32_t r = i / (D / 2), j = i % (D / 2) * 2, row = b.row0 + r;
         const bool here = r < b.n_rows && j < a.d_head;
-        const float *q = a.q + ((size_t)(row / b.group.n) * a.n_heads + b.group.first +
-                                row % b.group.n) *
-                                   a.d_head;
+        const float *q =
+            a.q +
+            ((size_t)(row / b.group.n) * a.n_heads + b.group.first + row % b.group.n) * a.d_head;
 
         *(uint32_t *)&tile->q[r][j] = here ? ptx_bf16x2(q[j], q[j + 1]) : 0;
     }
@@ -209,8 +210,7 @@ __device__ __forceinline__ void add_values(float out[][4], float p[][4], const f
     }
 }
 
-template <int D>
-static __global__ void __launch_bounds__(THREADS) attend(struct kernel_attention a)
+template <int D> static __global__ void __launch_bounds__(THREADS) attend(struct kernel_attention a)
 {
     PTX_DYNAMIC_SHARED(shared);
     struct tile_memory<D> *const tile = (struct tile_memory<D> *)shared;
@@ -226,8 +226,7 @@ static __global__ void __launch_bounds__(THREADS) attend(struct kernel_attention
     for (int r = 0; r < 2; r++) {
         const uint32_t at = warp * 16 + lane / 4 + (uint32_t)r * 8;
 
-        rows.keys[r] = at < b.n_rows ? row_keys(a.kv, (b.row0 + at) / b.group.n, a.window)
-                                     : none;
+        rows.keys[r] = at < b.n_rows ? row_keys(a.kv, (b.row0 + at) / b.group.n, a.window) : none;
         rows.most[r] = -INFINITY;
         rows.sum[r] = 0.0f;
     }
@@ -250,9 +249,9 @@ static __global__ void __launch_bounds__(THREADS) attend(struct kernel_attention
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const uint32_t at = warp * 16 + lane / 4 + (uint32_t)r * 8, row = b.row0 + at;
-        float *y = a.out +
-                   ((size_t)(row / b.group.n) * a.n_heads + b.group.first + row % b.group.n) *
-                       a.d_head;
+        float *y =
+            a.out +
+            ((size_t)(row / b.group.n) * a.n_heads + b.group.first + row % b.group.n) * a.d_head;
 
 #pragma unroll
         for (int i = 0; i < D / 8; i++)

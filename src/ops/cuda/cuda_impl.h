@@ -28,16 +28,16 @@ struct cuda_stage {
 
 /* Lists that kernels read; device memory. */
 struct cuda_lists {
-    int32_t *ids;             /* [CUDA_MAX_IDS] */
-    int32_t *pages;           /* [CUDA_MAX_PAGES] of the one-sequence calls */
-    int32_t *row_pages;       /* [CUDA_MAX_PAGES] of ops_set_rows */
-    struct kernel_row *rows;  /* [OPS_MAX_ROWS] */
-    float *frequency;         /* [OPS_MAX_D_HEAD / 2] */
-    float *value, *max;       /* [CUDA_MAX_BEST], [OPS_MAX_ROWS] */
-    int32_t *id;              /* [CUDA_MAX_BEST] */
-    int64_t *sum;             /* [OPS_MAX_ROWS] */
-    void *topn;               /* kernel_topn's scratch for OPS_MAX_ROWS */
-    float *partial;           /* [CUDA_PARTIAL_FLOATS] of attention */
+    int32_t *ids;            /* [CUDA_MAX_IDS] */
+    int32_t *pages;          /* [CUDA_MAX_PAGES] of the one-sequence calls */
+    int32_t *row_pages;      /* [CUDA_MAX_PAGES] of ops_set_rows */
+    struct kernel_row *rows; /* [OPS_MAX_ROWS] */
+    float *frequency;        /* [OPS_MAX_D_HEAD / 2] */
+    float *value, *max;      /* [CUDA_MAX_BEST], [OPS_MAX_ROWS] */
+    int32_t *id;             /* [CUDA_MAX_BEST] */
+    int64_t *sum;            /* [OPS_MAX_ROWS] */
+    void *topn;              /* kernel_topn's scratch for OPS_MAX_ROWS */
+    float *partial;          /* [CUDA_PARTIAL_FLOATS] of attention */
 };
 
 struct cuda_context {
@@ -52,9 +52,9 @@ struct cuda_context {
     struct cuda_lists list;
     struct lt *lt; /* NULL: our own kernels do its work */
 
-    uint16_t *x16; /* inputs of a prefill product as bf16, [max_tok, max_cols rounded up to 8] */
-    float *up;     /* the gated pair's second product, [max_tok, max_cols] */
-    float *bias;   /* [max_cols] in f32 */
+    uint16_t *x16;   /* inputs of a prefill product as bf16, [max_tok, max_cols rounded up to 8] */
+    float *up;       /* the gated pair's second product, [max_tok, max_cols] */
+    float *bias;     /* [max_cols] in f32 */
     void *workspace; /* cuBLASLt's */
     size_t max_tok, max_cols;
 
@@ -64,6 +64,7 @@ struct cuda_context {
     float theta_held;
     size_t d_head_held;
     size_t max_keys; /* of ops_set_rows */
+    bool has_range;  /* a profiler's, of the phase */
     uint8_t id[OPS_CUDA_ID_BYTES];
 };
 
@@ -115,6 +116,10 @@ int cuda_topn(struct device *d, const float *logits, size_t n_rows, size_t n, in
               size_t n_best, float *value, int32_t *id);
 int cuda_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, size_t n,
                        const float *max, int64_t *sum);
+
+/* ranges.c */
+void cuda_set_phase(struct device *d, enum ops_phase phase);
+void cuda_end_range(struct cuda_context *c);
 
 /* probe.c */
 double cuda_probe_read(struct device *d, const void *bytes, size_t n_bytes);

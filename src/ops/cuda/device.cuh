@@ -64,7 +64,8 @@ __device__ __forceinline__ float f32_of_small(uint32_t q)
 
 // Element (row, col) of a matrix of any type; what the fast paths are equal to.
 template <enum dtype TYPE>
-__device__ __forceinline__ float weight_at(const struct kernel_weight &w, uint32_t row, uint32_t col)
+__device__ __forceinline__ float weight_at(const struct kernel_weight &w, uint32_t row,
+                                           uint32_t col)
 {
     const size_t i = (size_t)row * w.n_cols + col;
 

@@ -48,8 +48,8 @@ int ops_cuda_check_fit(const struct ops_cuda_need *need, const struct ops_cuda_m
     log_root(LOG_INFO, "cuda",
              "plan: gib_per_rank=%.2f sharded=%.2f fixed=%.2f ranks=%d ranks_on_gpu=%d "
              "gpu_free=%.2f gpu_total=%.2f",
-             each, gib(need->sharded_bytes), gib(need->fixed_bytes), need->n_ranks,
-             need->n_sharing, gib(memory->free_bytes), gib(memory->total_bytes));
+             each, gib(need->sharded_bytes), gib(need->fixed_bytes), need->n_ranks, need->n_sharing,
+             gib(memory->free_bytes), gib(memory->total_bytes));
     if (fit == 0)
         return OK;
     if (fit > 0)

@@ -1,5 +1,5 @@
-/* What the driver's answers mean; see gpus.h. Codes are the driver's; those that users meet are told
- * in words. */
+/* What the driver's answers mean; see gpus.h. Codes are the driver's; those that users meet are
+ * told in words. */
 #include "gpus.h"
 
 #include <stdio.h>
@@ -22,8 +22,7 @@ int gpus_count(const struct gpus_driver *driver, const char *missing,
         return 0;
     }
     if (code == CUDA_STUB_LIBRARY) {
-        snprintf(reason, OPS_CUDA_REASON_BYTES,
-                 "libcuda.so.1 is a stub for linking, not a driver");
+        snprintf(reason, OPS_CUDA_REASON_BYTES, "libcuda.so.1 is a stub for linking, not a driver");
         return 0;
     }
     if (code != 0) {

@@ -125,9 +125,9 @@ int kernel_bf16_rows(void *stream, uint16_t *to, const float *x, size_t n_tok, s
 int kernel_linear_prefill(void *stream, const struct kernel_linear *l, const uint16_t *x16);
 int kernel_linear_fixed_prefill(void *stream, const struct kernel_linear_fixed *l,
                                 const uint16_t *x16);
-/* What a library's product still lacks: y = act(y + bias), or y = gelu(gate) * up with gate in y. */
-int kernel_bias_act(void *stream, float *y, const struct kernel_weight *bias, int gelu, size_t n_tok,
-                    size_t n_cols);
+/* What a library's product still lacks: y = act(y + bias), or y = gelu(gate) * up, gate in y. */
+int kernel_bias_act(void *stream, float *y, const struct kernel_weight *bias, int gelu,
+                    size_t n_tok, size_t n_cols);
 int kernel_gate(void *stream, float *y, const float *up, size_t n_elems);
 
 /* ---- linear_f32.cu: f32 factors, for F32 and F16 weights in prefill ---- */

@@ -104,8 +104,7 @@ static int multiply(struct device *d, const struct kernel_linear *l, bool is_f32
         return OK;
     }
     TRY(narrow_inputs(c, l->x, l->n_tok, l->w.n_cols));
-    if (library_takes(c, l) &&
-        (l->up ? library_multiplies_pair(c, l) : library_multiplies(c, l)))
+    if (library_takes(c, l) && (l->up ? library_multiplies_pair(c, l) : library_multiplies(c, l)))
         return OK;
     CUDA_TRY(kernel_linear_prefill(c->stream, l, c->x16));
     return OK;

@@ -22,7 +22,7 @@ template <enum dtype TYPE, int TOK, bool VECTOR> struct dots {
                 sum[r][t] = 0.0f;
     }
 
-    // Unit u of columns [begin, end), counted from begin; matrix r / per of `w`, row row0 + r % per.
+    // Unit u of columns [begin, end), from begin on; matrix r / per of `w`, row row0 + r % per.
     __device__ __forceinline__ void add(const struct kernel_weight *const w[2], int per,
                                         uint32_t row0, const float *x, uint32_t n_tok,
                                         const struct unit_map &map, uint32_t u, uint32_t begin,
@@ -249,10 +249,16 @@ static int start(void *stream, ARGS *a, enum dtype type, size_t n_tok, bool vect
 int kernel_linear_decode(void *stream, const struct kernel_linear *l)
 {
     const struct kernel_weight none = {};
-    struct linear_args a = {l->y, l->x, l->w, l->up ? *l->up : none, l->bias ? *l->bias : none,
-                            l->gelu, (uint32_t)l->n_tok, 0};
-    const bool vector = unit_is_vector(l->w, l->x, l->w.n_cols) &&
-                        (!l->up || (uintptr_t)l->up->data % 16 == 0);
+    struct linear_args a = {l->y,
+                            l->x,
+                            l->w,
+                            l->up ? *l->up : none,
+                            l->bias ? *l->bias : none,
+                            l->gelu,
+                            (uint32_t)l->n_tok,
+                            0};
+    const bool vector =
+        unit_is_vector(l->w, l->x, l->w.n_cols) && (!l->up || (uintptr_t)l->up->data % 16 == 0);
 
     return start(stream, &a, l->w.type, l->n_tok, vector);
 }

@@ -27,8 +27,7 @@ __device__ __forceinline__ void load_rows(float (*to)[SIDE + 1], const struct ke
         const uint32_t row = row0 + i / K, col = begin + i % K;
         const bool here = row < w.n_rows && col < end;
 
-        to[i % K][i / K] =
-            here ? weight_float(w.data, w.type, (size_t)row * w.n_cols + col) : 0.0f;
+        to[i % K][i / K] = here ? weight_float(w.data, w.type, (size_t)row * w.n_cols + col) : 0.0f;
     }
 }
 
@@ -37,8 +36,8 @@ __device__ __forceinline__ void multiply(float sum[EACH][EACH], float up[EACH][E
                                          struct tile *t, const struct f32_args &a, uint32_t begin,
                                          uint32_t end)
 {
-    const struct kernel_weight x = {a.l.x, nullptr, (uint32_t)a.l.n_tok, a.l.w.n_cols, 0,
-                                    DTYPE_F32};
+    const struct kernel_weight x = {a.l.x,        nullptr, (uint32_t)a.l.n_tok,
+                                    a.l.w.n_cols, 0,       DTYPE_F32};
     const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
 
     for (uint32_t k0 = begin; k0 < end; k0 += K) {

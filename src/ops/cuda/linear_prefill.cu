@@ -1,8 +1,8 @@
 // Linear layers of many tokens on bf16 tensor cores, for BF16, Q8 and Q4 weights.
 //
-// A block makes 128 tokens by 128 columns (64 pairs of a gated layer, 64 columns of exact sums) with
-// eight warps; K passes in tiles of 32 through three stages of shared memory. Inputs were rounded to
-// bf16 before (kernel_bf16_rows). Q8 weights go in as their integers, exact in bf16, and the row's
+// A block makes 128 tokens by 128 columns (64 pairs of a gated layer, 64 columns of exact sums)
+// with eight warps; K passes in tiles of 32 through three stages of shared memory. Inputs were
+// rounded to bf16 before (kernel_bf16_rows). Q8 weights go in as their integers, exact in bf16, and the row's
 // scale follows the sum; Q4 weights are rounded to bf16.
 //
 // Every output is summed over K in the same order, wherever it lies in a block, so its bits depend
@@ -91,8 +91,8 @@ __device__ __forceinline__ void bring_weights(uint16_t *to, const struct kernel_
         for (int j = 0; j < 8; j++) {
             const uint32_t byte = (j < 4 ? q.x : q.y) >> (8 * (j % 4) + shift) & mask;
 
-            v[j] = TYPE == DTYPE_Q8 ? (float)(int8_t)byte
-                                    : fmaf(scale, f32_of_small(byte), minimum);
+            v[j] =
+                TYPE == DTYPE_Q8 ? (float)(int8_t)byte : fmaf(scale, f32_of_small(byte), minimum);
         }
         store_8(to, v);
     } else {
@@ -171,9 +171,8 @@ __device__ __forceinline__ void multiply_tile(float acc[2][shape<MODE>::TILES][4
 
 #pragma unroll
         for (int m = 0; m < 2; m++)
-            ptx_ldmatrix_x4(x[m], stage +
-                                      (warp_row * 32 + m * 16 + lane / 8 % 2 * 8 + in_8) * ROW + k +
-                                      lane / 16 * 8);
+            ptx_ldmatrix_x4(x[m], stage + (warp_row * 32 + m * 16 + lane / 8 % 2 * 8 + in_8) * ROW +
+                                      k + lane / 16 * 8);
 #pragma unroll
         for (int i = 0; i < S::TILES; i += 2) {
             uint32_t r[4];
@@ -335,8 +334,7 @@ static __global__ void bias_act(float *y, struct kernel_weight bias, int gelu, s
 
     if (i >= n)
         return;
-    const float v =
-        y[i] + (bias.data ? weight_float(bias.data, bias.type, i % n_cols) : 0.0f);
+    const float v = y[i] + (bias.data ? weight_float(bias.data, bias.type, i % n_cols) : 0.0f);
 
     y[i] = gelu ? math_gelu_tanh(v) : v;
 }
@@ -375,7 +373,8 @@ static int start(void *stream, const struct prefill_args &a)
     return (int)cudaGetLastError();
 }
 
-template <enum dtype TYPE, enum mode MODE> static int start(void *stream, const struct prefill_args &a)
+template <enum dtype TYPE, enum mode MODE>
+static int start(void *stream, const struct prefill_args &a)
 {
     return is_vector(a) ? start<TYPE, MODE, true>(stream, a) : start<TYPE, MODE, false>(stream, a);
 }
@@ -440,8 +439,8 @@ int kernel_linear_fixed_prefill(void *stream, const struct kernel_linear_fixed *
     return start<FIXED>(stream, a);
 }
 
-int kernel_bias_act(void *stream, float *y, const struct kernel_weight *bias, int gelu, size_t n_tok,
-                    size_t n_cols)
+int kernel_bias_act(void *stream, float *y, const struct kernel_weight *bias, int gelu,
+                    size_t n_tok, size_t n_cols)
 {
     const struct kernel_weight none = {};
     const size_t n = n_tok * n_cols;
@@ -453,6 +452,7 @@ int kernel_bias_act(void *stream, float *y, const struct kernel_weight *bias, in
 
 int kernel_gate(void *stream, float *y, const float *up, size_t n_elems)
 {
-    PTX_LAUNCH(gate, blocks_for(n_elems, THREADS), THREADS, 0, (cudaStream_t)stream, y, up, n_elems);
+    PTX_LAUNCH(gate, blocks_for(n_elems, THREADS), THREADS, 0, (cudaStream_t)stream, y, up,
+               n_elems);
     return (int)cudaGetLastError();
 }

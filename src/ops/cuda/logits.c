@@ -45,7 +45,8 @@ int cuda_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, siz
 
         TRY(cuda_upload(d, c->list.max, max + r, rows * sizeof *max));
         CUDA_TRY(cudaMemsetAsync(c->list.sum, 0, rows * sizeof *part, c->stream));
-        CUDA_TRY(kernel_sum_exp_fixed(c->stream, c->list.sum, logits + r * n, c->list.max, rows, n));
+        CUDA_TRY(
+            kernel_sum_exp_fixed(c->stream, c->list.sum, logits + r * n, c->list.max, rows, n));
         TRY(cuda_download(d, part, c->list.sum, rows * sizeof *part));
         for (size_t i = 0; i < rows; i++)
             sum[r + i] += part[i];

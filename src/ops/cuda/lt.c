@@ -183,8 +183,11 @@ static struct plan *plan_for(struct lt *lt, const struct lt_product *q)
     if (lt->n_plans == MAX_PLANS)
         return NULL;
     p = &lt->plan[lt->n_plans++];
-    *p = (struct plan){.n_tok = q->n_tok, .n_out = q->n_out, .n_in = q->n_in,
-                       .has_bias = has_bias, .gelu = q->gelu};
+    *p = (struct plan){.n_tok = q->n_tok,
+                       .n_out = q->n_out,
+                       .n_in = q->n_in,
+                       .has_bias = has_bias,
+                       .gelu = q->gelu};
     p->is_refused = !(describe(lt, p, q) && choose(lt, p));
     return p->is_refused ? NULL : p;
 }

@@ -103,8 +103,8 @@ int cuda_download(struct device *d, void *host_dst, const void *src, size_t n_by
         struct cuda_stage *s;
 
         TRY(take_stage(c, &s));
-        CUDA_TRY(cudaMemcpyAsync(s->host, (const char *)src + i, n, cudaMemcpyDeviceToHost,
-                                 c->stream));
+        CUDA_TRY(
+            cudaMemcpyAsync(s->host, (const char *)src + i, n, cudaMemcpyDeviceToHost, c->stream));
         CUDA_TRY(cudaEventRecord(s->free, c->stream));
         TRY(cuda_wait(c, s->free, "a copy"));
         memcpy((char *)host_dst + i, s->host, n);

@@ -1,7 +1,7 @@
 // LayerNorm and RMSNorm: one block a row; the row is read again from cache for each pass.
 //
-// Thread i sums elements i, i + THREADS, ...; the rest of the order is device.cuh's. The quotient is
-// taken once per row, as in ops/ref.
+// Thread i sums elements i, i + THREADS, ...; the rest of the order is device.cuh's. The quotient
+// is taken once per row, as in ops/ref.
 #include "device.cuh"
 
 enum { THREADS = 256 };
@@ -75,8 +75,7 @@ static __global__ void postnorm_add_norm(float *x, const float *f, struct kernel
     }
     if (!w_next.data)
         return;
-    const float inv_next =
-        1.0f / sqrtf(block_sum<THREADS>(square, part[1]) / (float)n + eps);
+    const float inv_next = 1.0f / sqrtf(block_sum<THREADS>(square, part[1]) / (float)n + eps);
 
     for (uint32_t i = threadIdx.x; i < n; i += THREADS)
         out[i] = row[i] * inv_next * (1.0f + vector_at(w_next, i));

@@ -1,7 +1,7 @@
 /* The table of CUDA kernels, and the life of a device.
  *
- * Opening asks the driver first (gpus.c), so that a machine without a GPU gets a sentence instead of
- * CUDA's codes. Whatever a call needs besides its operands is allocated here or by ops_reserve. */
+ * Opening asks the driver first (gpus.c), so that a machine without a GPU gets a sentence, not CUDA's
+ * codes. Whatever a call needs besides its operands is allocated here or by ops_reserve. */
 #include "ops_cuda.h"
 
 #include <stdlib.h>
@@ -56,7 +56,8 @@ static int cuda_postnorm_add_norm(struct device *d, float *x, const float *f,
     const struct kernel_weight next = w_next ? cuda_weight(w_next) : (struct kernel_weight){0};
 
     (void)n_cols;
-    CUDA_TRY(kernel_postnorm_add_norm(d->stream, x, f, &post, y, w_next ? &next : NULL, eps, n_tok));
+    CUDA_TRY(
+        kernel_postnorm_add_norm(d->stream, x, f, &post, y, w_next ? &next : NULL, eps, n_tok));
     return OK;
 }
 
@@ -116,13 +117,14 @@ static void cuda_close(struct device *d)
 {
     struct cuda_context *c = cuda_of(d);
     struct cuda_lists *l = &c->list;
-    void *block[] = {l->ids, l->pages, l->row_pages, l->rows, l->frequency, l->value, l->max,
-                     l->id,  l->sum,   l->topn,      l->partial, c->x16,    c->up,
-                     c->bias, c->workspace};
+    void *block[] = {l->ids,     l->pages, l->row_pages, l->rows, l->frequency,
+                     l->value,   l->max,   l->id,        l->sum,  l->topn,
+                     l->partial, c->x16,   c->up,        c->bias, c->workspace};
 
     for (size_t i = 0; i < sizeof block / sizeof block[0]; i++)
         if (block[i])
             cuda_free(d, block[i]);
+    cuda_end_range(c);
     lt_close(c->lt);
     close_stage(&c->stage[0]);
     close_stage(&c->stage[1]);
@@ -199,6 +201,7 @@ static const struct ops cuda_ops = {
     .name = "cuda",
     .close = cuda_close,
     .reserve = cuda_reserve,
+    .set_phase = cuda_set_phase,
     .alloc = cuda_alloc,
     .free = cuda_free,
     .upload = cuda_upload,

@@ -6,8 +6,9 @@
 enum { BLOCKS_PER_UNIT = 8, LEAST_US = 20000, MOST_CALLS = 4096 };
 
 /* Work a second of `call`, started again until LEAST_US have passed; 0 when the GPU fails. */
-static double rate_of(struct device *d, int (*call)(struct cuda_context *c, const void *p, size_t n),
-                      const void *p, size_t n, double work)
+static double rate_of(struct device *d,
+                      int (*call)(struct cuda_context *c, const void *p, size_t n), const void *p,
+                      size_t n, double work)
 {
     struct cuda_context *c = cuda_of(d);
     int n_calls = 0;

@@ -36,7 +36,8 @@ static __global__ void multiply_all(unsigned *sink, uint32_t n_rounds)
         atomicAdd(sink, 1u);
 }
 
-int kernel_probe_read(void *stream, void *sink, const void *bytes, size_t n_bytes, unsigned n_blocks)
+int kernel_probe_read(void *stream, void *sink, const void *bytes, size_t n_bytes,
+                      unsigned n_blocks)
 {
     PTX_LAUNCH(read_all, n_blocks, THREADS, 0, (cudaStream_t)stream, (unsigned *)sink,
                (const uint4 *)bytes, n_bytes / 16);

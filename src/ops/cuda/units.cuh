@@ -3,7 +3,7 @@
 // A unit is what one lane multiplies at a time. Of most types unit u of a row is elements 8 u ..
 // 8 u + 8; of Q4 with groups of at least eight it is four bytes, whose low halves are elements
 // first .. first + 4 and whose high halves lie half a group further: `gap` is the way between the
-// two fours. VECTOR loads need whole units at aligned addresses; without, every element is looked up
+// two fours. VECTOR loads need whole units at aligned addresses; else every element is looked up
 // by itself. Both give a lane the same elements in the same order, and so the same bits.
 #ifndef UNITS_CUH
 #define UNITS_CUH
