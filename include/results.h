@@ -86,8 +86,8 @@ struct journal_report {       /* what was found at the start */
 
 /* Locks dir, reads and repairs the segments, writes run.json; the start's own segment is made with
  * its first line. ERR_IO names the holder of a live lock; ERR_MISMATCH names each setting that
- * differs from the earlier starts' ("prompt: was ..., is ..."). The index of records (16 bytes each)
- * is a mapped file without a name in dir, so memory stays small. */
+ * differs from the earlier starts' ("prompt: was ..., is ..."). The index of records (16 bytes
+ * each) is a mapped file without a name in dir, so memory stays small. */
 int journal_open(struct journal **out, const struct journal_params *p,
                  struct journal_report *report);
 /* Has this record a result that is kept? ERR_MISMATCH when it was made from another input digest
@@ -131,9 +131,9 @@ struct pack_report {
 /* Everything but run.json is made from the journal. results.jsonl holds the good answers in input
  * order, errors.jsonl the failures (the last one of a record), results.h5 both, a row each; they
  * are functions of the results alone, not of who made them or when. Records from n_records on are
- * left out. _SUCCESS is written last, when n_records is given and none is missing; with one missing it
- * is removed, as it is when a start writes its first line. With a journal that is open for writing
- * pass it (its queue is synced first); for `export` on a finished or interrupted run,
+ * left out. _SUCCESS is written last, when n_records is given and none is missing; with one missing
+ * it is removed, as it is when a start writes its first line. With a journal that is open for
+ * writing pass it (its queue is synced first); for `export` on a finished or interrupted run,
  * results_pack_dir takes the lock itself. The setting "model", the model's digest, is also the
  * attribute model_digest of results.h5 and the model's name in openai.jsonl. */
 int results_pack(struct journal *j, const struct pack_params *p, struct pack_report *report);
