@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # RANKS: 1 2
+# SLOW: jobs one after the other
 # Several jobs on one data set (--shards): one is killed, two share what is left, and the results are to the
 # byte those of one job without shards. What does not fit together is refused.
 # Settings: PALIGRID (build/release/paligrid), LAUNCH.
