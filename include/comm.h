@@ -88,13 +88,14 @@ enum { COMM_MAX_SAME = 32 };
 int comm_check_same(struct comm *c, const char *const *what, const struct digest *d, size_t n);
 
 /* ---- where ranks are ----
- * Each process keeps what it does in a small file of comm_params.watch_dir, best in its node's memory
- * ("/dev/shm"): a rank that waits in vain tells where those are that it waits for, and others
- * can look. The files go when the world is destroyed; those of dead processes go when the next job
- * starts. Notes cost a few stores and a look at the clock, so they may be in the token loop. */
+ * Each process keeps what it does in a small file of comm_params.watch_dir, best in its node's
+ * memory ("/dev/shm"): a rank that waits in vain tells where those are that it waits for, and
+ * others can look. The files go when the world is destroyed; those of dead processes go when the
+ * next job starts. Notes cost a few stores and a look at the clock, so they may be in the token
+ * loop. */
 enum { COMM_NOTE_BYTES = 24, COMM_HOST_BYTES = 64 };
-/* [local] What this rank does ("prefill"), and where in it ("decoder layer" 17; number -1: none). A new
- * phase has no place yet. Longer text is cut. */
+/* [local] What this rank does ("prefill"), and where in it ("decoder layer" 17; number -1: none).
+ * A new phase has no place yet. Longer text is cut. */
 void comm_note_phase(struct comm *c, const char *phase);
 void comm_note_place(struct comm *c, const char *place, int number);
 

@@ -12,9 +12,20 @@ int byte_size_parse(const char *text, const char *where, double *out)
     static const struct {
         const char *name;
         double bytes;
-    } unit[] = {{"", 1},           {"B", 1},           {"kB", 1e3},        {"MB", 1e6},         {"GB", 1e9},
-                {"TB", 1e12},      {"KiB", 1024},      {"MiB", 1048576},   {"GiB", 1073741824}, {"TiB", 1099511627776.0},
-                {"K", 1024},       {"M", 1048576},     {"G", 1073741824},  {"T", 1099511627776.0}};
+    } unit[] = {{"", 1},
+                {"B", 1},
+                {"kB", 1e3},
+                {"MB", 1e6},
+                {"GB", 1e9},
+                {"TB", 1e12},
+                {"KiB", 1024},
+                {"MiB", 1048576},
+                {"GiB", 1073741824},
+                {"TiB", 1099511627776.0},
+                {"K", 1024},
+                {"M", 1048576},
+                {"G", 1073741824},
+                {"T", 1099511627776.0}};
     char *end;
     const double v = strtod(text, &end);
 

@@ -1,8 +1,8 @@
 /* Lists of digests; see check_weights.h.
  *
- * A line is 64 hexadecimal digits, two characters ("  " or " *"), and a name below the folder; names
- * that lead out of it are refused. Names are written in the order of strcmp, so that equal folders
- * give equal lists. */
+ * A line is 64 hexadecimal digits, two characters ("  " or " *"), and a name below the folder;
+ * names that lead out of it are refused. Names are written in the order of strcmp, so that equal
+ * folders give equal lists. */
 #include "check_weights.h"
 
 #include <ctype.h>
@@ -172,7 +172,8 @@ static void count_unlisted(struct check_weights *out, const struct names *names)
     }
 }
 
-static int compare_all(struct check_weights *out, const struct place *p, struct names *names, FILE *f)
+static int compare_all(struct check_weights *out, const struct place *p, struct names *names,
+                       FILE *f)
 {
     char text[LINE_BYTES], *hex = NULL, *name = NULL;
 

@@ -1,8 +1,8 @@
 /* paligrid check: is everything there that a batch will need, before node-hours are spent?
  *
  * Every line of the table is one question; what is wrong is told in the log, too, as a run would
- * tell it. The exit status is that of the first thing that is wrong, and a batch with the same options
- * would end with it. Needs no MPI; decodes no image. */
+ * tell it. The exit status is that of the first thing that is wrong, and a batch with the same
+ * options would end with it. Needs no MPI; decodes no image. */
 #include "commands.h"
 
 #include <errno.h>
@@ -101,8 +101,9 @@ static void check_config(struct check *k)
         return;
     }
     k->has_config = true;
-    snprintf(detail, sizeof detail, "%s: %zu tensors, %s, %d px, %d decoder layers; 1 to %d ranks a replica",
-             o->model, weights_n_tensors(w), bytes_text(size, (double)weights_total_bytes(w)),
+    snprintf(detail, sizeof detail,
+             "%s: %zu tensors, %s, %d px, %d decoder layers; 1 to %d ranks a replica", o->model,
+             weights_n_tensors(w), bytes_text(size, (double)weights_total_bytes(w)),
              k->cfg.vision.image_px, k->cfg.text.n_layers, k->cfg.text.n_heads);
     say(k, "model", CHECK_OK, OK, detail);
     if (weights_is_synthetic(w))
@@ -130,7 +131,8 @@ static void check_digests(struct check *k)
     }
     if (!o->check_write_index && !check_weights_has_index(o->model, o->check_index)) {
         say(k, "weights", CHECK_WARNING, OK,
-            "not compared: no SHA256SUMS beside them; --write-index makes it, --index FILE names one");
+            "not compared: no SHA256SUMS beside them; --write-index makes it, --index FILE names "
+            "one");
         return;
     }
     rc = o->check_write_index ? check_weights_write(&found, o->model, o->check_index)
@@ -140,7 +142,8 @@ static void check_digests(struct check *k)
         return;
     }
     snprintf(detail, sizeof detail, "%d files, %s: SHA-256 %s%s%.200s", found.n_files,
-             bytes_text(size, (double)found.n_bytes), o->check_write_index ? "written" : "as listed",
+             bytes_text(size, (double)found.n_bytes),
+             o->check_write_index ? "written" : "as listed",
              found.n_unlisted ? "; not in the list: " : "", found.unlisted);
     say(k, "weights", found.n_unlisted ? CHECK_WARNING : CHECK_OK, OK, detail);
 }
@@ -231,7 +234,8 @@ static void check_input(struct check *k)
     k->n_records = n.n_records;
     k->has_count = !is_part || n.n_records < (int64_t)o->limit;
     n_wrong = n.n_bad + n.n_missing;
-    snprintf(detail, sizeof detail, "%s: %lld records%s, %lld pictures; %lld records unusable, %lld without a picture",
+    snprintf(detail, sizeof detail,
+             "%s: %lld records%s, %lld pictures; %lld records unusable, %lld without a picture",
              o->input, (long long)n.n_records, k->has_count ? "" : " (as far as --limit)",
              (long long)n.n_images, (long long)n.n_bad, (long long)n.n_missing);
     if (n.n_records == 0)
@@ -311,7 +315,8 @@ static void check_space(struct check *k, const char *folder)
     if (k->n_records == 0)
         snprintf(detail, sizeof detail, "%s free", bytes_text(has, n_free));
     else
-        snprintf(detail, sizeof detail, "%s free, about %s needed for %lld records%s; quotas are not seen",
+        snprintf(detail, sizeof detail,
+                 "%s free, about %s needed for %lld records%s; quotas are not seen",
                  bytes_text(has, n_free), bytes_text(needs, needed), (long long)k->n_records,
                  k->has_count ? "" : " (as far as --limit)");
     if (n_free < needed)
@@ -335,11 +340,11 @@ static void check_output(struct check *k)
         say_failure(k, "output", rc);
         return;
     }
-    state = strcmp(folder, path) != 0     ? "will be made"
-            : has_file(path, "_SUCCESS")  ? "complete already"
-            : has_file(path, "LOCK")      ? "held by a run; see paligrid status"
-            : has_file(path, "run.json")  ? "a run will go on with what is there"
-                                          : "writable";
+    state = strcmp(folder, path) != 0    ? "will be made"
+            : has_file(path, "_SUCCESS") ? "complete already"
+            : has_file(path, "LOCK")     ? "held by a run; see paligrid status"
+            : has_file(path, "run.json") ? "a run will go on with what is there"
+                                         : "writable";
     snprintf(detail, sizeof detail, "%.4000s: %s", path, state);
     say(k, "output", has_file(path, "LOCK") ? CHECK_WARNING : CHECK_OK, OK, detail);
     check_space(k, folder);
@@ -357,10 +362,12 @@ static void check_time(struct check *k)
     if (left <= 0 && end)
         left = strtod(end, NULL) - (double)time(NULL);
     if (left <= 0 && !end) {
-        say(k, "time", CHECK_SKIPPED, OK, "no --deadline, and not inside a Slurm job that tells its end");
+        say(k, "time", CHECK_SKIPPED, OK,
+            "no --deadline, and not inside a Slurm job that tells its end");
         return;
     }
-    snprintf(detail, sizeof detail, "%.0f s %s; `paligrid plan --input-count` predicts what is needed", left,
+    snprintf(detail, sizeof detail,
+             "%.0f s %s; `paligrid plan --input-count` predicts what is needed", left,
              k->options->deadline_s > 0 ? "by --deadline" : "left of this Slurm job");
     say(k, "time", left < SOON_S ? CHECK_WARNING : CHECK_OK, OK, detail);
 }

@@ -99,7 +99,8 @@ static int choose(struct plan *p)
     p->chosen = -1;
     if (p->options->plan_tp && !p->row[0].fits)
         return FAIL(ERR_NOMEM, "%s: groups of %d ranks need %.2f GB each, and --memory is %s",
-                    p->options->model, p->row[0].tp, p->row[0].rank_bytes / 1e9, p->options->plan_memory);
+                    p->options->model, p->row[0].tp, p->row[0].rank_bytes / 1e9,
+                    p->options->plan_memory);
     rc = coord_layout_make(&layout, &params);
     for (int i = 0; rc == OK && i < p->n_rows; i++) {
         if (p->row[i].tp == layout.tp)
@@ -119,7 +120,8 @@ static int predict_all(struct plan *p)
         p->n_rows++;
     }
     if (p->n_rows == 0)
-        return FAIL(ERR_USAGE, "no group of %d ranks: 1 to %d ranks share this model, and there are %d",
+        return FAIL(ERR_USAGE,
+                    "no group of %d ranks: 1 to %d ranks share this model, and there are %d",
                     p->options->plan_tp, most, n_ranks);
     return OK;
 }
@@ -146,15 +148,16 @@ static void print_text(FILE *f, const struct plan *p)
             p->options->model, j->nodes, j->ranks_per_node, p->cfg.vision.n_patches, j->text_tokens,
             j->new_tokens, j->batch);
     fprintf(f, "# machine: %s\n", j->machine.name);
-    fprintf(f, "%4s %8s %9s %-4s %9s %9s %9s %10s %9s", "tp", "replicas", "GB/rank", "fits", "vision ms",
-            "prefill ms", "step ms", "images/s", "exchange");
+    fprintf(f, "%4s %8s %9s %-4s %9s %9s %9s %10s %9s", "tp", "replicas", "GB/rank", "fits",
+            "vision ms", "prefill ms", "step ms", "images/s", "exchange");
     if (j->n_images > 0)
         fprintf(f, " %9s %10s", "hours", "node-hours");
     fputc('\n', f);
     for (int i = 0; i < p->n_rows; i++)
         print_row(f, p, i);
     if (p->chosen >= 0 && p->row[p->chosen].load_s > 0)
-        fprintf(f, "# starting: about %.0f s to load the weights\n", ceil(p->row[p->chosen].load_s));
+        fprintf(f, "# starting: about %.0f s to load the weights\n",
+                ceil(p->row[p->chosen].load_s));
 }
 
 static void print_number(FILE *f, const char *key, double value)
@@ -167,7 +170,8 @@ static void print_json_row(FILE *f, const struct plan *p, int i)
 {
     const struct plan_row *r = &p->row[i];
 
-    fprintf(f, "%s{\"tp\":%d,\"replicas\":%d,\"idle\":%d,\"fits\":%s,\"chosen\":%s,\"vision\":\"%s\"",
+    fprintf(f,
+            "%s{\"tp\":%d,\"replicas\":%d,\"idle\":%d,\"fits\":%s,\"chosen\":%s,\"vision\":\"%s\"",
             i ? "," : "", r->tp, r->replicas, r->idle, r->fits ? "true" : "false",
             i == p->chosen ? "true" : "false", r->vision_by_image ? "data" : "tensor");
     print_number(f, "rank_bytes", r->rank_bytes);
@@ -190,9 +194,11 @@ static void print_json(FILE *f, const struct plan *p)
     json_write_string(f, p->options->model, strlen(p->options->model));
     fputs(",\"machine\":", f);
     json_write_string(f, j->machine.name, strlen(j->machine.name));
-    fprintf(f, ",\"nodes\":%d,\"ranks_per_node\":%d,\"prompt_tokens\":%d,\"new_tokens\":%d,\"batch\":%d",
-            j->nodes, j->ranks_per_node, p->cfg.vision.n_patches + j->text_tokens, j->new_tokens,
-            j->batch);
+    fprintf(
+        f,
+        ",\"nodes\":%d,\"ranks_per_node\":%d,\"prompt_tokens\":%d,\"new_tokens\":%d,\"batch\":%d",
+        j->nodes, j->ranks_per_node, p->cfg.vision.n_patches + j->text_tokens, j->new_tokens,
+        j->batch);
     fputs(",\"rows\":[", f);
     for (int i = 0; i < p->n_rows; i++)
         print_json_row(f, p, i);

@@ -1,8 +1,8 @@
 /* paligrid status: what the ranks of this host are doing, and how far a run over a data set is.
  *
  * Reads what others keep anyway: the records of ranks (comm.h), and in an output directory LOCK,
- * the journal's segments and metrics.prom. No port, no signal, no message to the job. Ranks of other
- * hosts are seen on those hosts. */
+ * the journal's segments and metrics.prom. No port, no signal, no message to the job. Ranks of
+ * other hosts are seen on those hosts. */
 #include "commands.h"
 
 #include <dirent.h>
@@ -20,7 +20,7 @@
 
 enum { MAX_RANKS = 4096, MAX_LOCK_BYTES = 1 << 16, MAX_METRICS_BYTES = 1 << 20, TEXT_BYTES = 160 };
 
-struct holder { /* of the output directory */
+struct holder {             /* of the output directory */
     bool is_there, is_here; /* here: on this host, so its ranks can be seen */
     bool is_gone;           /* here, and its process has ended */
     char host[TEXT_BYTES], start[TEXT_BYTES];
@@ -38,7 +38,7 @@ struct view {
     struct holder holder;
     struct journal_size journal;
     bool is_complete;
-    char *metrics; /* text of metrics.prom, or NULL */
+    char *metrics;           /* text of metrics.prom, or NULL */
     struct comm_where *rank; /* [n_ranks] */
     size_t n_ranks;
 };
@@ -199,8 +199,8 @@ static void view_release(struct view *v)
 
 static void print_ranks(FILE *f, const struct view *v)
 {
-    fprintf(f, "%-18s %5s %-12s %8s %-13s %-10s %-20s %8s  %s\n", "job", "rank", "host", "pid", "state",
-            "phase", "where", "for s", "last exchange");
+    fprintf(f, "%-18s %5s %-12s %8s %-13s %-10s %-20s %8s  %s\n", "job", "rank", "host", "pid",
+            "state", "phase", "where", "for s", "last exchange");
     for (size_t i = 0; i < v->n_ranks; i++) {
         const struct comm_where *w = &v->rank[i];
         char where[64] = "-";
@@ -209,10 +209,11 @@ static void print_ranks(FILE *f, const struct view *v)
             snprintf(where, sizeof where, "%s %d", w->place, w->number);
         else if (w->place[0])
             snprintf(where, sizeof where, "%s", w->place);
-        fprintf(f, "%016llx   %2d/%-3d %-12s %7d %-13s %-10s %-20s %8.1f  %s number %llu, %llu bytes, ",
-                (unsigned long long)w->job, w->rank, w->n_ranks, w->host, w->pid,
-                comm_state_name(w->state), w->phase, where, w->place_s, w->call,
-                (unsigned long long)w->call_number, (unsigned long long)w->call_bytes);
+        fprintf(
+            f, "%016llx   %2d/%-3d %-12s %7d %-13s %-10s %-20s %8.1f  %s number %llu, %llu bytes, ",
+            (unsigned long long)w->job, w->rank, w->n_ranks, w->host, w->pid,
+            comm_state_name(w->state), w->phase, where, w->place_s, w->call,
+            (unsigned long long)w->call_number, (unsigned long long)w->call_bytes);
         fprintf(f, w->is_in_call ? "in it for %.1f s\n" : "begun %.1f s ago\n", w->call_s);
     }
 }
@@ -232,7 +233,8 @@ static void print_metrics(FILE *f, char *text)
 static void print_text(FILE *f, const struct view *v)
 {
     if (v->dir && v->holder.is_gone)
-        fprintf(f, "%s: was held by pid %d on this host, which has ended; the same command resumes\n",
+        fprintf(f,
+                "%s: was held by pid %d on this host, which has ended; the same command resumes\n",
                 v->dir, v->holder.pid);
     else if (v->dir && v->holder.is_there)
         fprintf(f, "%s: held by pid %d on %s since %s%s\n", v->dir, v->holder.pid, v->holder.host,
@@ -262,15 +264,16 @@ static void print_key(FILE *f, const char *key, const char *text)
 
 static void print_json_rank(FILE *f, const struct comm_where *w)
 {
-    fprintf(f, "{\"job\":\"%016llx\",\"rank\":%d,\"ranks\":%d,\"pid\":%d", (unsigned long long)w->job,
-            w->rank, w->n_ranks, w->pid);
+    fprintf(f, "{\"job\":\"%016llx\",\"rank\":%d,\"ranks\":%d,\"pid\":%d",
+            (unsigned long long)w->job, w->rank, w->n_ranks, w->pid);
     print_key(f, "host", w->host);
     print_key(f, "state", comm_state_name(w->state));
     print_key(f, "phase", w->phase);
     print_key(f, "place", w->place);
     fprintf(f, ",\"number\":%d,\"seconds\":%.3f", w->number, w->place_s);
     print_key(f, "exchange", w->call);
-    fprintf(f, ",\"exchange_number\":%llu,\"exchange_bytes\":%llu,\"exchange_seconds\":%.3f,"
+    fprintf(f,
+            ",\"exchange_number\":%llu,\"exchange_bytes\":%llu,\"exchange_seconds\":%.3f,"
             "\"in_exchange\":%s,\"age_seconds\":%.3f}",
             (unsigned long long)w->call_number, (unsigned long long)w->call_bytes, w->call_s,
             w->is_in_call ? "true" : "false", w->age_s);

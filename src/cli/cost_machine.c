@@ -15,15 +15,39 @@
  * of bf16 peak in linear layers, 80 % of the bandwidth; their exchange through NVLink and 200
  * Gbit/s a node. */
 static const struct cost_machine assumed[] = {
-    {.name = "cpu", .units = 64, .flops = 60e12, .step_flops = 4e12, .elements = 60e9, .read = 450e9,
-     .node = {{2, 4e-6, 8e9}, {8, 12e-6, 6e9}, {64, 60e-6, 3e9}}, .n_node = 3,
-     .link_latency_s = 3e-6, .link_bytes_s = 20e9, .load_bytes_s = 2e9},
-    {.name = "a100", .units = 4, .flops = 4 * 140e12, .step_flops = 4 * 140e12, .elements = 4 * 300e9,
-     .read = 4 * 1.6e12, .node = {{2, 15e-6, 150e9}, {4, 20e-6, 150e9}}, .n_node = 2,
-     .link_latency_s = 20e-6, .link_bytes_s = 20e9, .load_bytes_s = 4e9},
-    {.name = "h100", .units = 4, .flops = 4 * 445e12, .step_flops = 4 * 445e12, .elements = 4 * 600e9,
-     .read = 4 * 2.7e12, .node = {{2, 15e-6, 300e9}, {4, 20e-6, 300e9}}, .n_node = 2,
-     .link_latency_s = 20e-6, .link_bytes_s = 20e9, .load_bytes_s = 4e9},
+    {.name = "cpu",
+     .units = 64,
+     .flops = 60e12,
+     .step_flops = 4e12,
+     .elements = 60e9,
+     .read = 450e9,
+     .node = {{2, 4e-6, 8e9}, {8, 12e-6, 6e9}, {64, 60e-6, 3e9}},
+     .n_node = 3,
+     .link_latency_s = 3e-6,
+     .link_bytes_s = 20e9,
+     .load_bytes_s = 2e9},
+    {.name = "a100",
+     .units = 4,
+     .flops = 4 * 140e12,
+     .step_flops = 4 * 140e12,
+     .elements = 4 * 300e9,
+     .read = 4 * 1.6e12,
+     .node = {{2, 15e-6, 150e9}, {4, 20e-6, 150e9}},
+     .n_node = 2,
+     .link_latency_s = 20e-6,
+     .link_bytes_s = 20e9,
+     .load_bytes_s = 4e9},
+    {.name = "h100",
+     .units = 4,
+     .flops = 4 * 445e12,
+     .step_flops = 4 * 445e12,
+     .elements = 4 * 600e9,
+     .read = 4 * 2.7e12,
+     .node = {{2, 15e-6, 300e9}, {4, 20e-6, 300e9}},
+     .n_node = 2,
+     .link_latency_s = 20e-6,
+     .link_bytes_s = 20e9,
+     .load_bytes_s = 4e9},
 };
 enum { N_ASSUMED = sizeof assumed / sizeof assumed[0] };
 
@@ -75,7 +99,8 @@ static double node_seconds(const struct cost_machine *m, int ranks, double bytes
     return latency + bytes * per_byte;
 }
 
-/* Between the leaders: doubling for short buffers, a ring for long ones, as comm_mpi_collective.c. */
+/* Between the leaders: doubling for short buffers, a ring for long ones, as comm_mpi_collective.c.
+ */
 static double link_seconds(const struct cost_machine *m, int nodes, double bytes)
 {
     const double n = nodes, rounds = ceil(log2(n));
@@ -95,11 +120,12 @@ double cost_sum_seconds(const struct cost_machine *m, const struct cost_work *w,
 
     for (int i = 0; i < w->n_sums; i++) {
         const struct cost_sums *s = &w->sum[i];
-        /* inside each node, between the leaders, and from the leader to its node, half the way back */
+        /* inside each node, between the leaders, and from the leader to its node, half the way
+         * back */
         const double in_node = node_seconds(m, here, s->bytes);
 
-        seconds += s->calls * (in_node + (nodes > 1 ? link_seconds(m, nodes, s->bytes) + in_node / 2
-                                                    : 0));
+        seconds +=
+            s->calls * (in_node + (nodes > 1 ? link_seconds(m, nodes, s->bytes) + in_node / 2 : 0));
     }
     return seconds;
 }

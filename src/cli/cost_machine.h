@@ -21,9 +21,9 @@ struct cost_exchange {
 enum { COST_MAX_EXCHANGES = 16, COST_NAME_BYTES = 128 };
 
 struct cost_machine {
-    char name[COST_NAME_BYTES]; /* for people */
-    int units;                  /* cores or GPUs of a node */
-    double flops, step_flops, elements, read; /* of a node, a second */
+    char name[COST_NAME_BYTES];                    /* for people */
+    int units;                                     /* cores or GPUs of a node */
+    double flops, step_flops, elements, read;      /* of a node, a second */
     struct cost_exchange node[COST_MAX_EXCHANGES]; /* by ascending ranks */
     int n_node;
     double link_latency_s, link_bytes_s; /* one message between two nodes */

@@ -2,9 +2,9 @@
  *
  * From rows. One rank's rows give the rates, each from the part of the account it rules:
  *     E  norms and fixed point to f32;  R  a decode step's bytes over its time;
- *     F  operations of vision and prefill over what is left of their time, after R and E took theirs.
- * Rows "comm" and "comm_tile" give latency and bandwidth for their number of ranks. What one sequence
- * cannot show, the arithmetic rate of steps of many sequences, comes from a decode row of a larger
+ *     F  operations of vision and prefill over what is left of their time after R and E.
+ * Rows "comm" and "comm_tile" give latency and bandwidth for their number of ranks. What one
+ * sequence cannot show, the arithmetic rate of steps of many, comes from a decode row of a larger
  * batch, or keeps its ratio to F.
  *
  * Keys: name, units, tflop_s, step_tflop_s, element_g_s, read_gb_s, link_latency_us, link_gb_s,
@@ -56,8 +56,8 @@ static int add_exchange(struct reader *r, struct cost_exchange e)
         r->machine.n_node = 0;
     r->has_exchange = true;
     if (e.ranks < 2 || e.ranks > 1 << 20 || !(e.latency_s >= 0) || !(e.bytes_s > 0))
-        return FAIL(ERR_USAGE, "%s line %d: an exchange needs two ranks at least, and a rate", r->path,
-                    r->line);
+        return FAIL(ERR_USAGE, "%s line %d: an exchange needs two ranks at least, and a rate",
+                    r->path, r->line);
     if (!put_exchange(&r->machine, e))
         return FAIL(ERR_USAGE, "%s line %d: more than %d exchanges", r->path, r->line,
                     COST_MAX_EXCHANGES);
@@ -89,8 +89,8 @@ static int set_rate(struct reader *r, const char *key, const char *value)
     const double v = strtod(value, &end);
 
     if (end == value || *end || !(v > 0) || v > 1e9)
-        return FAIL(ERR_USAGE, "%s line %d: %s: '%.40s' is not a number above 0", r->path, r->line, key,
-                    value);
+        return FAIL(ERR_USAGE, "%s line %d: %s: '%.40s' is not a number above 0", r->path, r->line,
+                    key, value);
     if (strcmp(key, "units") == 0) {
         r->machine.units = v < 1 ? 1 : v > 65536 ? 65536 : (int)v;
         return OK;
@@ -122,7 +122,8 @@ static int read_pair(struct reader *r, char *line)
     if (!*key)
         return OK;
     if (!equals || !*equals)
-        return FAIL(ERR_USAGE, "%s line %d: neither key = value nor a row of bench", r->path, r->line);
+        return FAIL(ERR_USAGE, "%s line %d: neither key = value nor a row of bench", r->path,
+                    r->line);
     *equals = '\0';
     key = trimmed(line);
     value = trimmed(equals + 1);
@@ -135,7 +136,8 @@ static int read_pair(struct reader *r, char *line)
         char rest;
 
         if (sscanf(value, "%d %lf %lf %c", &e.ranks, &e.latency_s, &e.bytes_s, &rest) != 3)
-            return FAIL(ERR_USAGE, "%s line %d: exchange = RANKS LATENCY_US GB_S", r->path, r->line);
+            return FAIL(ERR_USAGE, "%s line %d: exchange = RANKS LATENCY_US GB_S", r->path,
+                        r->line);
         e.latency_s *= 1e-6;
         e.bytes_s *= 1e9;
         return add_exchange(r, e);
@@ -239,7 +241,8 @@ static int read_row(struct reader *r, const struct json *row)
     TRY(find_model(r, row));
     r->text_tokens = number_of(row, "text_tokens");
     r->machine.units = (int)number_of(row, "threads") > 0 ? (int)number_of(row, "threads") : 1;
-    snprintf(r->machine.name, sizeof r->machine.name, "%.100s, measured", cpu ? json_text(cpu) : "CPU");
+    snprintf(r->machine.name, sizeof r->machine.name, "%.100s, measured",
+             cpu ? json_text(cpu) : "CPU");
     take_account(r, account);
     return OK;
 }
@@ -275,7 +278,8 @@ static void fit_steps(struct reader *r, const struct tp_plan *whole, double n_to
 static int fit(struct reader *r)
 {
     struct cost_machine *m = &r->machine;
-    const double n_tok = r->cfg.vision.n_patches + r->text_tokens, step_ratio = m->step_flops / m->flops;
+    const double n_tok = r->cfg.vision.n_patches + r->text_tokens,
+                 step_ratio = m->step_flops / m->flops;
     struct tp_plan whole;
     struct cost_work work, step, prompt;
     double elements, left;
@@ -293,11 +297,13 @@ static int fit(struct reader *r)
     elements = cost_row_elements(&r->cfg, n_tok);
     m->elements = elements / r->row_s;
     m->read = step.bytes / (r->step_s - step.elements / m->elements);
-    work.bytes -= r->weights.text_bytes * r->cfg.text.d_model * r->cfg.text.n_vocab; /* logits are apart */
+    work.bytes -=
+        r->weights.text_bytes * r->cfg.text.d_model * r->cfg.text.n_vocab; /* logits are apart */
     left = r->prefill_s - r->row_s - r->apart_s - work.bytes / m->read -
            (work.elements - elements) / m->elements;
     if (!(left > 0) || !(m->read > 0))
-        return FAIL(ERR_USAGE, "%s: the accounts leave no time for arithmetic; measure again", r->path);
+        return FAIL(ERR_USAGE, "%s: the accounts leave no time for arithmetic; measure again",
+                    r->path);
     m->flops = work.flops / left;
     m->step_flops = step_ratio * m->flops;
     fit_steps(r, &whole, n_tok);

@@ -87,8 +87,9 @@ struct cost_work cost_of_image(const struct model_config *c, const struct tp_pla
     k.bytes = w->vision_bytes * (d * (patch + d_text) +
                                  layers * (3 * d * cols + n_tiles(n) * (d * cols + 2 * d * ff)));
     k.elements = NORM * n * d * (2 * layers + 1) +
-                 layers * n * (FINISH * 2 * d + GELU * ff + STORE * 3 * cols + SCORE * n * heads +
-                               TO_FIXED * d * (heads + chunks(ff, (double)p->vision_ff_grain)));
+                 layers * n *
+                     (FINISH * 2 * d + GELU * ff + STORE * 3 * cols + SCORE * n * heads +
+                      TO_FIXED * d * (heads + chunks(ff, (double)p->vision_ff_grain)));
     add_row_sums(&k, 2 * layers, n, d);
     return k;
 }
@@ -102,8 +103,9 @@ static struct cost_work layers_work(const struct text_config *t, const struct tp
 
     k.flops = layers * 2 * n * (d * (2 * q + 2 * kv) + 3 * d * ff);
     k.elements = NORM * n * d * (4 * layers + 1) +
-                 layers * n * (FINISH * 2 * d + GELU * ff + STORE * (q + 2 * kv) +
-                               TO_FIXED * d * (heads + chunks(ff, (double)p->ff_grain)));
+                 layers * n *
+                     (FINISH * 2 * d + GELU * ff + STORE * (q + 2 * kv) +
+                      TO_FIXED * d * (heads + chunks(ff, (double)p->ff_grain)));
     add_row_sums(&k, 2 * layers, n, d);
     return k;
 }
@@ -151,8 +153,8 @@ struct cost_work cost_of_prompt(const struct model_config *c, const struct tp_pl
 
     k.flops += 4 * n_tok * n_tok * length(p->heads) * t->d_head * t->n_layers;
     k.elements += SCORE * n_tok * n_tok * length(p->heads) * t->n_layers;
-    k.bytes = w->text_bytes * t->n_layers *
-              (whole_params(t, p) + n_tiles(n_tok) * tiled_params(t, p));
+    k.bytes =
+        w->text_bytes * t->n_layers * (whole_params(t, p) + n_tiles(n_tok) * tiled_params(t, p));
     add_ends(&k, c, p, w, n_text, 1);
     return k;
 }

@@ -26,7 +26,8 @@ struct cost_work {
     int n_sums;
 };
 
-/* Bytes of a weight: SigLIP and projector as stored; the decoder's matrices as they are held, scales included. */
+/* Bytes of a weight: SigLIP and projector as stored; the decoder's matrices as they are held,
+ * scales included. */
 struct cost_weights {
     double vision_bytes, text_bytes;
 };
@@ -41,8 +42,8 @@ struct cost_work cost_of_prompt(const struct model_config *c, const struct tp_pl
 struct cost_work cost_of_step(const struct model_config *c, const struct tp_plan *p,
                               const struct cost_weights *w, double n_seqs, double context);
 
-/* Elements of cost_of_image and cost_of_prompt that are norms and fixed point to f32: what an account
- * of bench has under those names. */
+/* Elements of cost_of_image and cost_of_prompt that are norms and fixed point to f32: what an
+ * account of bench has under those names. */
 double cost_row_elements(const struct model_config *c, double n_tok);
 
 /* *a += n * b; sums of equal length are put together. */

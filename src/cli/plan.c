@@ -43,12 +43,13 @@ static struct cost_work work_of(const struct plan_job *job, enum work_of which,
     case WORK_STEP:
         break;
     }
-    return cost_of_step(c, p, &job->weights, job->batch, prompt_tokens(job) + job->new_tokens / 2.0);
+    return cost_of_step(c, p, &job->weights, job->batch,
+                        prompt_tokens(job) + job->new_tokens / 2.0);
 }
 
-/* Where ranks share units, a rank's time comes in turns. Ranks that cannot be spread evenly leave units
- * idle in the last turn before an exchange, unless the kernel changes over in the middle: half of that
- * is lost (3 ranks on 2 cores: a sixth; measured 0.14 to 0.20). */
+/* Where ranks share units, a rank's time comes in turns. Ranks that cannot be spread evenly leave
+ * units idle in the last turn before an exchange, unless the kernel changes over in the middle:
+ * half of that is lost (3 ranks on 2 cores: a sixth; measured 0.14 to 0.20). */
 static double uneven_turns(int ranks, int units)
 {
     const double whole = ceil((double)ranks / units) * units / ranks;
@@ -171,8 +172,7 @@ int plan_predict(struct plan_row *out, const struct plan_job *job, int tp)
     row.prefill_s = prefill.seconds;
     row.step_s = step.seconds;
     row.image_s = vision.seconds + prefill.seconds + steps * step.seconds;
-    row.exchange_share =
-        (vision.exchange + prefill.exchange + steps * step.exchange) / row.image_s;
+    row.exchange_share = (vision.exchange + prefill.exchange + steps * step.exchange) / row.image_s;
     add_totals(&row, job);
     *out = row;
     return OK;

@@ -22,15 +22,16 @@ struct plan_job {
 
 struct plan_row {
     int tp, replicas, idle;
-    double rank_bytes;    /* of the most loaded rank, as engine_plan_bytes says */
-    double weight_bytes;  /* of which weights */
+    double rank_bytes;   /* of the most loaded rank, as engine_plan_bytes says */
+    double weight_bytes; /* of which weights */
     bool fits;
-    bool vision_by_image; /* several images: each by one rank, not each by all */
+    bool vision_by_image;               /* several images: each by one rank, not each by all */
     double vision_s, prefill_s, step_s; /* one image, one prompt, one step of the batch */
     double image_s;                     /* one image's share of a replica's time */
     double exchange_share;              /* of it */
     double images_per_s;                /* of all replicas */
-    double load_s, total_s, node_hours; /* total, node_hours: of the data set, 0 when it is not known */
+    double load_s, total_s,
+        node_hours; /* total, node_hours: of the data set, 0 when it is not known */
 };
 
 /* Groups of tp ranks. ERR_USAGE when the model cannot be split so. */

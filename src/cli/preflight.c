@@ -19,7 +19,13 @@
 #include "status.h"
 #include "test_vector.h"
 
-enum { NAME_BYTES = 64, INTERFACE_BYTES = 96, SHORT_CALLS = 20, LONG_CALLS = 4, LONG_BYTES = 256 << 10 };
+enum {
+    NAME_BYTES = 64,
+    INTERFACE_BYTES = 96,
+    SHORT_CALLS = 20,
+    LONG_CALLS = 4,
+    LONG_BYTES = 256 << 10
+};
 static const double MAX_SKEW_S = 1;
 
 struct facts { /* of one rank */
@@ -72,7 +78,8 @@ static void read_interfaces(char out[INTERFACE_BYTES])
         const size_t n = strlen(i->ifa_name);
 
         if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP) ||
-            (i->ifa_flags & IFF_LOOPBACK) || used + n + 2 > INTERFACE_BYTES || strstr(out, i->ifa_name))
+            (i->ifa_flags & IFF_LOOPBACK) || used + n + 2 > INTERFACE_BYTES ||
+            strstr(out, i->ifa_name))
             continue;
         used += (size_t)snprintf(out + used, INTERFACE_BYTES - used, "%s%s", used ? "," : "",
                                  i->ifa_name);
@@ -178,17 +185,23 @@ static void print_host(const struct preflight *p, int first)
         is_bound = is_bound && b->n_cpus < b->n_online;
         skew = skew_s(p, r) > skew ? skew_s(p, r) : skew;
     }
-    fprintf(p->f, "%-16s %5d %7d %5d/%-4d %-5s %9.3f  %-20s %s\n", a->host, n_ranks, n_threads, a->n_cpus,
-            a->n_online, is_bound ? "yes" : "no", skew, a->interfaces[0] ? a->interfaces : "-", a->cpu);
+    fprintf(p->f, "%-16s %5d %7d %5d/%-4d %-5s %9.3f  %-20s %s\n", a->host, n_ranks, n_threads,
+            a->n_cpus, a->n_online, is_bound ? "yes" : "no", skew,
+            a->interfaces[0] ? a->interfaces : "-", a->cpu);
     if (n_threads > a->n_online)
-        fprintf(p->f, "  warning: %s has more threads (%d) than CPUs (%d): ranks wait for each other\n",
+        fprintf(p->f,
+                "  warning: %s has more threads (%d) than CPUs (%d): ranks wait for each other\n",
                 a->host, n_threads, a->n_online);
     if (!is_bound && n_ranks > 1 && a->n_online > 8)
-        fprintf(p->f, "  warning: ranks on %s are not bound to CPUs of their own: mpirun --bind-to, "
-                      "srun --cpu-bind\n", a->host);
+        fprintf(p->f,
+                "  warning: ranks on %s are not bound to CPUs of their own: mpirun --bind-to, "
+                "srun --cpu-bind\n",
+                a->host);
     if (skew > MAX_SKEW_S)
-        fprintf(p->f, "  warning: the clock of %s is %.1f s off rank 0's: times of logs and files "
-                      "mislead\n", a->host, skew);
+        fprintf(p->f,
+                "  warning: the clock of %s is %.1f s off rank 0's: times of logs and files "
+                "mislead\n",
+                a->host, skew);
 }
 
 static void print_exchange(const struct preflight *p)
@@ -208,16 +221,17 @@ static void print_exchange(const struct preflight *p)
             at = r;
         }
     }
-    fprintf(p->f, "exchange over %d ranks (%s): 8 bytes in %.1f to %.1f us; %d KiB at %.2f GB/s or more, "
-                  "slowest at rank %d on %s\n",
+    fprintf(p->f,
+            "exchange over %d ranks (%s): 8 bytes in %.1f to %.1f us; %d KiB at %.2f GB/s or more, "
+            "slowest at rank %d on %s\n",
             comm_size(p->group), comm_name(p->group), (double)least / 1e3, (double)most / 1e3,
             LONG_BYTES >> 10, slowest > 0 ? LONG_BYTES / (double)slowest : 0, at, p->all[at].host);
 }
 
 static void print_table(const struct preflight *p)
 {
-    fprintf(p->f, "%-16s %5s %7s %10s %-5s %9s  %-20s %s\n", "host", "ranks", "threads", "CPUs", "bound",
-            "skew s", "interfaces", "CPU");
+    fprintf(p->f, "%-16s %5s %7s %10s %-5s %9s  %-20s %s\n", "host", "ranks", "threads", "CPUs",
+            "bound", "skew s", "interfaces", "CPU");
     for (int r = 0; r < comm_size(p->world); r++) {
         if (is_first_of_host(p, r))
             print_host(p, r);
@@ -244,7 +258,8 @@ static int compare_vectors(const struct preflight *p)
     }
     return comm_rank(p->world) == 0
                ? FAIL(ERR_MISMATCH,
-                      "%s (rank %d, %s) computes other bits than %s (%s): answers would depend on who "
+                      "%s (rank %d, %s) computes other bits than %s (%s): answers would depend on "
+                      "who "
                       "gave them; choose hosts of one kind, or --isa avx2, or --device ref",
                       p->all[differs].host, differs, p->all[differs].cpu, a->host, a->cpu)
                : ERR_MISMATCH;
@@ -252,8 +267,8 @@ static int compare_vectors(const struct preflight *p)
 
 int preflight_run(const struct options *o, struct comm *world, struct comm *group, FILE *f)
 {
-    struct preflight p = {.options = o, .world = world, .group = group,
-                          .f = comm_rank(world) == 0 ? f : NULL};
+    struct preflight p = {
+        .options = o, .world = world, .group = group, .f = comm_rank(world) == 0 ? f : NULL};
     int rc = collect(&p);
 
     if (rc == OK && p.f)

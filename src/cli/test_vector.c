@@ -1,5 +1,5 @@
-/* The computation of test_vector.h: a prompt of N_TOK tokens through one layer's operations, in both
- * phases, with bf16 weights.
+/* The computation of test_vector.h: a prompt of N_TOK tokens through one layer's operations, in
+ * both phases, with bf16 weights.
  *
  * Sizes have remainders where kernels have blocks (heads of 72, chunks of 64, 37 tokens), so that
  * their tails take part. Inputs come from integers, so they are the same everywhere. */
@@ -69,8 +69,9 @@ static int keep(struct vector *v, const float *dev, size_t n)
 static int open_buffers(struct vector *v)
 {
     const size_t weights = (3 * COLS * D + 2 * FF * D + D * FF + D + FF) * sizeof(uint16_t);
-    const size_t floats = (3 * N_TOK * D + 4 * N_TOK * COLS + 2 * OPS_PAGE_TOKENS * COLS + N_TOK * FF) *
-                          sizeof(float);
+    const size_t floats =
+        (3 * N_TOK * D + 4 * N_TOK * COLS + 2 * OPS_PAGE_TOKENS * COLS + N_TOK * FF) *
+        sizeof(float);
 
     TRY(arena_init(&v->a, v->d, weights + floats + (N_TOK * D + 1) * sizeof(int64_t) + (32 << 10)));
     for (int i = 0; i < 3; i++)
@@ -99,9 +100,15 @@ static int open_buffers(struct vector *v)
 static int attend(struct vector *v, size_t pos0, size_t n, size_t prefix)
 {
     static const int32_t kv_of_head[HEADS] = {0, 1};
-    const struct ops_attention a = {.n_tok = n, .pos0 = pos0, .n_heads = HEADS, .kv_of_head = kv_of_head,
-                                    .d_head = D_HEAD, .n_prefix = prefix, .scale = 0.125f,
-                                    .softcap = 50, .precision = DTYPE_BF16};
+    const struct ops_attention a = {.n_tok = n,
+                                    .pos0 = pos0,
+                                    .n_heads = HEADS,
+                                    .kv_of_head = kv_of_head,
+                                    .d_head = D_HEAD,
+                                    .n_prefix = prefix,
+                                    .scale = 0.125f,
+                                    .softcap = 50,
+                                    .precision = DTYPE_BF16};
     float *const to[3] = {v->q, v->k, v->v};
 
     for (int i = 0; i < 3; i++)

@@ -329,8 +329,9 @@ static void keep_by_rank(struct comm_where *out, size_t n, const struct comm_whe
 {
     size_t i = n;
 
-    for (; i > 0 && (out[i - 1].job > w->job ||
-                     (out[i - 1].job == w->job && out[i - 1].rank > w->rank)); i--)
+    for (; i > 0 &&
+           (out[i - 1].job > w->job || (out[i - 1].job == w->job && out[i - 1].rank > w->rank));
+         i--)
         out[i] = out[i - 1];
     out[i] = *w;
 }

@@ -28,8 +28,8 @@ struct comm_record {
     char host[RECORD_HOST_BYTES];
     int64_t start_us; /* clock_us, which the processes of a node share */
     struct record_text phase, place;
-    _Atomic int64_t number;  /* of the place; -1: none */
-    _Atomic int64_t note_us; /* when phase or place changed last */
+    _Atomic int64_t number;            /* of the place; -1: none */
+    _Atomic int64_t note_us;           /* when phase or place changed last */
     _Atomic uint64_t call, call_bytes; /* comm_call_id and what one rank gives */
     _Atomic int64_t call_us;           /* when the call began */
     _Atomic uint64_t is_in_call;
@@ -40,8 +40,8 @@ struct comm_mpi;
 /* This process's side of its record. */
 struct comm_watch;
 
-/* Collective over the ranks of m, which is the world. dir NULL, or a folder that takes no file: *out
- * is NULL, which all functions below accept: records are a help, not a need. */
+/* Collective over the ranks of m, which is the world. dir NULL, or a folder that takes no file:
+ * *out is NULL, which all functions below accept: records are a help, not a need. */
 int watch_open(struct comm_watch **out, struct comm_mpi *m, const char *dir);
 /* Removes the file. */
 void watch_close(struct comm_watch *w);

@@ -1,5 +1,6 @@
 // RANKS: 1
-/* The test vector of preflight: the same on every run and thread count, another on another table. */
+/* The test vector of preflight: the same on every run and thread count, another on another table.
+ */
 #include "../../src/cli/test_vector.h"
 
 #include <stdarg.h>
@@ -61,7 +62,8 @@ static void test_it_tells_tables_apart(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_it_repeats), cmocka_unit_test(test_it_tells_tables_apart)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_it_repeats),
+                                       cmocka_unit_test(test_it_tells_tables_apart)};
 
     log_init(LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);

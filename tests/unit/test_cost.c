@@ -1,6 +1,6 @@
 // RANKS: 1
-/* The cost model: operations against bench's formulas and against their sum over ranks, rates that are
- * fitted from rows made with known rates, machines as files, shares and exchanges. */
+/* The cost model: operations against bench's formulas and against their sum over ranks, rates that
+ * are fitted from rows made with known rates, machines as files, shares and exchanges. */
 #include "../../src/cli/bench_cost.h"
 #include "../../src/cli/byte_size.h"
 #include "../../src/cli/cost_machine.h"
@@ -52,7 +52,8 @@ static void test_operations(void **state)
         const struct model_config c = preset(names[i]);
         const struct tp_plan p = plan_of(&c, 1, 0);
         const size_t n_tok = (size_t)c.vision.n_patches + 16;
-        const struct cost_work image = cost_of_image(&c, &p, &bf16), prompt = cost_of_prompt(&c, &p, &bf16, (double)n_tok),
+        const struct cost_work image = cost_of_image(&c, &p, &bf16),
+                               prompt = cost_of_prompt(&c, &p, &bf16, (double)n_tok),
                                step = cost_of_step(&c, &p, &bf16, 1, (double)n_tok);
         const double norms = 2.0 * c.text.d_model * (4.0 * c.text.n_layers + 1);
 
@@ -65,7 +66,8 @@ static void test_operations(void **state)
         const struct tp_plan p = plan_of(&c, 1, 0);
 
         /* by hand: 26 layers of 77,856,768 matrix parameters, the table, keys and values */
-        assert_near(cost_of_step(&c, &p, &bf16, 1, 100).bytes, 2 * (26 * 77856768.0 + 2304.0 * 257216) + 100 * 212992.0, 1e-12);
+        assert_near(cost_of_step(&c, &p, &bf16, 1, 100).bytes,
+                    2 * (26 * 77856768.0 + 2304.0 * 257216) + 100 * 212992.0, 1e-12);
     }
 }
 
@@ -116,8 +118,15 @@ static void test_sums(void **state)
 
 static void test_shares_and_exchanges(void **state)
 {
-    struct cost_machine m = {.units = 64, .flops = 1, .step_flops = 1, .elements = 1, .read = 1, .link_latency_s = 1e-6,
-                             .link_bytes_s = 1e9, .node = {{2, 2e-6, 1e9}, {4, 6e-6, 1e9}}, .n_node = 2};
+    struct cost_machine m = {.units = 64,
+                             .flops = 1,
+                             .step_flops = 1,
+                             .elements = 1,
+                             .read = 1,
+                             .link_latency_s = 1e-6,
+                             .link_bytes_s = 1e9,
+                             .node = {{2, 2e-6, 1e9}, {4, 6e-6, 1e9}},
+                             .n_node = 2};
     const struct cost_work w = {.n_sums = 1, .sum = {{10, 1000}}};
     const struct cost_work large = {.n_sums = 1, .sum = {{1, 1e6}}};
 
@@ -128,10 +137,12 @@ static void test_shares_and_exchanges(void **state)
     assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){1, 2, 1}), 0, 0);
     assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){2, 2, 2}), 10 * 3e-6, 1e-9);
     assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){3, 4, 3}), 10 * 5e-6, 1e-9);
-    assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){8, 8, 8}), 10 * (6e-6 * 1.5 + 1e-6), 1e-9);
+    assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){8, 8, 8}), 10 * (6e-6 * 1.5 + 1e-6),
+                1e-9);
     /* 4 nodes of one rank: two rounds of a short buffer; a ring of a long one */
     assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){4, 1, 1}), 10 * 2 * 2e-6, 1e-9);
-    assert_near(cost_sum_seconds(&m, &large, &(struct cost_place){4, 1, 1}), 6 * (1e-6 + 250e-6), 1e-9);
+    assert_near(cost_sum_seconds(&m, &large, &(struct cost_place){4, 1, 1}), 6 * (1e-6 + 250e-6),
+                1e-9);
 }
 
 static const char *file_with(char path[64], const char *text)
@@ -149,10 +160,14 @@ static void test_machine_files(void **state)
     static const struct {
         const char *text, *words;
     } bad[] = {
-        {"tflop_s = fast\n", "line 1: tflop_s: 'fast'"},      {"\ntflops = 3\n", "line 2: unknown key 'tflops'"},
-        {"units\n", "line 1: neither key"},                   {"read_gb_s = -1\n", "not a number above 0"},
-        {"exchange = 2 3\n", "RANKS LATENCY_US GB_S"},        {"exchange = 1 3 4\n", "two ranks"},
-        {"{\"phase\":\"comm\"}\n", "no rates"},               {"{\"phase\":\n", "line 1"},
+        {"tflop_s = fast\n", "line 1: tflop_s: 'fast'"},
+        {"\ntflops = 3\n", "line 2: unknown key 'tflops'"},
+        {"units\n", "line 1: neither key"},
+        {"read_gb_s = -1\n", "not a number above 0"},
+        {"exchange = 2 3\n", "RANKS LATENCY_US GB_S"},
+        {"exchange = 1 3 4\n", "two ranks"},
+        {"{\"phase\":\"comm\"}\n", "no rates"},
+        {"{\"phase\":\n", "line 1"},
     };
     struct cost_machine m, again;
     char path[64], *text = NULL;
@@ -162,8 +177,13 @@ static void test_machine_files(void **state)
     (void)state;
     assert_int_equal(cost_machine_default(&m, "cray-1"), ERR_USAGE);
     assert_int_equal(cost_machine_default(&m, "cpu"), OK);
-    assert_int_equal(cost_machine_read(&m, file_with(path, "# mine\nname = a node\nunits=2\n tflop_s = 3.5 # measured\nexchange = 4 20 2\n"
-                                                           "exchange = 2 4.5 8\n")), OK);
+    assert_int_equal(
+        cost_machine_read(
+            &m, file_with(
+                    path,
+                    "# mine\nname = a node\nunits=2\n tflop_s = 3.5 # measured\nexchange = 4 20 2\n"
+                    "exchange = 2 4.5 8\n")),
+        OK);
     unlink(path);
     assert_string_equal(m.name, "a node");
     assert_int_equal(m.units, 2);
@@ -195,7 +215,8 @@ static void test_rows_are_fitted(void **state)
     const double flops = 3e12, elements = 4e9, read = 25e9;
     const struct model_config c = preset("3b-224");
     const struct tp_plan p = plan_of(&c, 1, 0);
-    const double head = 2.0 * c.text.d_model * c.text.n_vocab, row_s = cost_row_elements(&c, 272) / elements;
+    const double head = 2.0 * c.text.d_model * c.text.n_vocab,
+                 row_s = cost_row_elements(&c, 272) / elements;
     struct cost_work w = cost_of_image(&c, &p, &bf16), prompt = cost_of_prompt(&c, &p, &bf16, 272),
                      step = cost_of_step(&c, &p, &bf16, 1, 272 + 8);
     char text[2000], path[64];
@@ -206,12 +227,18 @@ static void test_rows_are_fitted(void **state)
     cost_add(&w, &prompt, 1);
     rest_s = w.flops / flops + w.elements / elements - row_s + (w.bytes - head) / read;
     snprintf(text, sizeof text,
-             "{\"phase\":\"comm\",\"ranks\":2,\"ms\":0.01,\"bytes\":10000}\n{\"phase\":\"comm_tile\",\"ranks\":2,\"ms\":1.01,\"bytes\":4000000}\n"
-             "{\"phase\":\"prefill\",\"model\":\"synthetic:3b-224\",\"weights\":\"bf16\",\"ranks\":1,\"threads\":2,\"text_tokens\":16,"
-             "\"cpu\":\"a CPU\",\"account_ms\":{\"vision.norm\":%.9g,\"text.fixed_finish\":%.9g,\"text.linear\":%.9g,\"text.logits\":50,"
+             "{\"phase\":\"comm\",\"ranks\":2,\"ms\":0.01,\"bytes\":10000}\n{\"phase\":\"comm_"
+             "tile\",\"ranks\":2,\"ms\":1.01,\"bytes\":4000000}\n"
+             "{\"phase\":\"prefill\",\"model\":\"synthetic:3b-224\",\"weights\":\"bf16\",\"ranks\":"
+             "1,\"threads\":2,\"text_tokens\":16,"
+             "\"cpu\":\"a "
+             "CPU\",\"account_ms\":{\"vision.norm\":%.9g,\"text.fixed_finish\":%.9g,\"text."
+             "linear\":%.9g,\"text.logits\":50,"
              "\"wall\":%.9g}}\n"
-             "{\"phase\":\"decode\",\"model\":\"synthetic:3b-224\",\"ranks\":1,\"new_tokens\":16,\"bytes\":1,\"ms\":%.9g}\n",
-             row_s * 300, row_s * 700, rest_s * 1e3, (row_s + rest_s) * 1e3 + 50, (step.bytes / read + step.elements / elements) * 1e3);
+             "{\"phase\":\"decode\",\"model\":\"synthetic:3b-224\",\"ranks\":1,\"new_tokens\":16,"
+             "\"bytes\":1,\"ms\":%.9g}\n",
+             row_s * 300, row_s * 700, rest_s * 1e3, (row_s + rest_s) * 1e3 + 50,
+             (step.bytes / read + step.elements / elements) * 1e3);
     assert_int_equal(cost_machine_default(&m, "cpu"), OK);
     assert_int_equal(cost_machine_read(&m, file_with(path, text)), OK);
     unlink(path);
@@ -228,8 +255,16 @@ static void test_rows_are_fitted(void **state)
 static void test_plan(void **state)
 {
     struct model_config c = preset("28b-896");
-    struct plan_job job = {.model = {.cfg = &c, .elem_bytes = 2}, .form = WEIGHTS_AS_STORED, .weights = {2, 2}, .nodes = 8, .ranks_per_node = 4,
-                           .text_tokens = 16, .new_tokens = 32, .batch = 1, .memory_bytes = 45e9, .n_images = 1e6};
+    struct plan_job job = {.model = {.cfg = &c, .elem_bytes = 2},
+                           .form = WEIGHTS_AS_STORED,
+                           .weights = {2, 2},
+                           .nodes = 8,
+                           .ranks_per_node = 4,
+                           .text_tokens = 16,
+                           .new_tokens = 32,
+                           .batch = 1,
+                           .memory_bytes = 45e9,
+                           .n_images = 1e6};
     struct plan_row one, two, four;
 
     (void)state;
@@ -244,8 +279,9 @@ static void test_plan(void **state)
     assert_int_equal(two.replicas, 16);
     assert_near(one.exchange_share, 0, 0);
     assert_true(two.exchange_share > 0 && two.exchange_share < four.exchange_share);
-    assert_true(four.image_s < two.image_s && two.image_s < one.image_s); /* an answer comes sooner, */
-    assert_true(one.images_per_s > two.images_per_s);                     /* but fewer a second */
+    assert_true(four.image_s < two.image_s &&
+                two.image_s < one.image_s);           /* an answer comes sooner, */
+    assert_true(one.images_per_s > two.images_per_s); /* but fewer a second */
     assert_near(two.node_hours, 8 * (two.load_s + 1e6 / two.images_per_s) / 3600, 1e-9);
     assert_int_equal(plan_predict(&one, &job, 33), ERR_USAGE);
     job.batch = 8;
@@ -275,9 +311,10 @@ static void test_byte_sizes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operations),         cmocka_unit_test(test_ranks_add_up), cmocka_unit_test(test_sums),
-        cmocka_unit_test(test_shares_and_exchanges), cmocka_unit_test(test_machine_files), cmocka_unit_test(test_rows_are_fitted),
-        cmocka_unit_test(test_plan),               cmocka_unit_test(test_byte_sizes),
+        cmocka_unit_test(test_operations),    cmocka_unit_test(test_ranks_add_up),
+        cmocka_unit_test(test_sums),          cmocka_unit_test(test_shares_and_exchanges),
+        cmocka_unit_test(test_machine_files), cmocka_unit_test(test_rows_are_fitted),
+        cmocka_unit_test(test_plan),          cmocka_unit_test(test_byte_sizes),
     };
 
     log_init(LOG_ERROR);
