@@ -41,7 +41,8 @@ size_t decoder_row_elems(const struct model_config *cfg, size_t n_tok);
 int decoder_embed(struct decoder *d, float *x, const int32_t *ids, size_t n_ids,
                   const float *const *image, size_t n_images);
 /* Runs the n_tok tokens of a prompt through all layers into seq, which is empty. x [n_tok, d_model]
- * is read and written: afterwards it is the residual stream of the last layer. Collective. */
+ * is read and written: afterwards its last row is the residual stream of the last layer, and with a
+ * tap all rows are. Collective. */
 int decoder_prefill(struct decoder *d, struct arena *step, struct kvcache *kv, struct kvseq *seq,
                     float *x, size_t n_tok, const struct tap *tap);
 /* Decoding: row r of x [n_rows, d_model] is the next token of rows[r].seq; no two rows are of one

@@ -13,19 +13,26 @@ double bench_projector_flops(const struct model_config *c)
     return 2.0 * c->vision.n_patches * c->vision.d_model * c->text.d_model;
 }
 
+/* Parameters of one layer's matrices, and of its keys' and values'. */
+static double kv_params(const struct text_config *c)
+{
+    return 2.0 * c->d_model * c->n_kv_heads * c->d_head;
+}
+
 static double layer_params(const struct text_config *c)
 {
-    const double d = c->d_model, q = (double)c->n_heads * c->d_head,
-                 kv = (double)c->n_kv_heads * c->d_head;
+    const double d = c->d_model, q = (double)c->n_heads * c->d_head;
 
-    return c->n_layers * (d * (2 * q + 2 * kv) + 3 * d * c->d_ff);
+    return 2 * d * q + kv_params(c) + 3 * d * c->d_ff;
 }
 
 double bench_prefill_flops(const struct text_config *c, size_t n_tok)
 {
-    const double p = (double)n_tok, q = (double)c->n_heads * c->d_head;
+    const double p = (double)n_tok, q = (double)c->n_heads * c->d_head, a = layer_params(c);
+    const double whole = 2 * p * a + 4 * p * p * q;
+    const double last = 2 * (p * kv_params(c) + (a - kv_params(c))) + 4 * p * q;
 
-    return 2 * p * layer_params(c) + 4 * p * p * q * c->n_layers + 2.0 * c->d_model * c->n_vocab;
+    return (c->n_layers - 1) * whole + last + 2.0 * c->d_model * c->n_vocab;
 }
 
 double bench_step_bytes(const struct model_config *c, double matrix_bytes, double kv_bytes,
@@ -35,6 +42,6 @@ double bench_step_bytes(const struct model_config *c, double matrix_bytes, doubl
     const double d = t->d_model, norms = d * (4.0 * t->n_layers + 1);
     const double kv = 2.0 * t->n_layers * t->n_kv_heads * t->d_head;
 
-    return (layer_params(t) + norms + d * t->n_vocab) * matrix_bytes +
+    return (t->n_layers * layer_params(t) + norms + d * t->n_vocab) * matrix_bytes +
            kv * kv_bytes * (double)context;
 }

@@ -15,8 +15,10 @@ double bench_vision_flops(const struct vision_config *c);
 /* Projector: 2 N d d_text. */
 double bench_projector_flops(const struct model_config *c);
 /* Decoder, P tokens, logits of the last one:
- *     2 P A  +  4 P^2 n_heads d_head layers  +  2 d_text n_vocab
- * with A the parameters of the layers' matrices. */
+ *     2 P A (L - 1) + 4 P^2 n_heads d_head (L - 1)  +  2 (P K + (A - K)) + 4 P n_heads d_head
+ *     +  2 d_text n_vocab
+ * with L layers, A the parameters of a layer's matrices and K those of its keys' and values': the
+ * last layer owes the rest to the last token alone. */
 double bench_prefill_flops(const struct text_config *c, size_t n_tok);
 /* Bytes of one decoding step with `context` tokens in the cache: all weights once, the table as
  * output matrix, keys and values once. matrix_bytes: of an element of the layers' matrices and the

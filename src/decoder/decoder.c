@@ -7,7 +7,8 @@
  * between sub-layers (post-norm, residual, next pre-norm) is one fused step of ops.
  *
  * Prefill and decoding are the same pass over rows of tokens: all of one prompt, or the next of
- * each of several sequences. Only rotation and attention ask which. */
+ * each of several sequences. Only rotation and attention ask which. The last layer of a prompt
+ * needs keys and values of all tokens, and everything else of the last one alone. */
 #include "decoder.h"
 
 #include <math.h>
@@ -34,6 +35,7 @@ struct pass {
     const struct kvcache *kv;
     const struct kvseq *seq; /* of the prompt; in a step that of the first row */
     size_t n_tok;            /* rows of x */
+    size_t from;             /* the layer at hand works on rows from here on */
     bool is_step;            /* the rows are those of ops_set_rows */
 };
 
@@ -200,7 +202,8 @@ static int attend(struct decoder *d, int layer, const struct pass *p)
     const size_t n_heads = range_len(plan->heads), n_kv = range_len(plan->kv_heads);
     const struct ops_kv kv = kvcache_layer(p->kv, p->seq, layer);
     const struct ops_attention a = {
-        .n_tok = p->n_tok,
+        .n_tok = p->n_tok - p->from,
+        .pos0 = p->from,
         .n_heads = n_heads,
         .kv_of_head = d->kv_of_head,
         .d_head = (size_t)c->d_head,
@@ -210,15 +213,19 @@ static int attend(struct decoder *d, int layer, const struct pass *p)
         .softcap = c->attn_softcap,
         .precision = ops_precision_beside(&d->layers[layer].q_w),
     };
+    const size_t at = p->from * n_heads * a.d_head;
 
     if (p->is_step) {
         TRY(ops_rope_store_rows(d->dev, s->q, s->k, s->v, &kv, c->rope_theta, n_heads, n_kv,
                                 a.d_head));
         return ops_attention_rows(d->dev, s->att, s->q, &kv, &a);
     }
-    TRY(ops_rope_store(d->dev, s->q, s->k, s->v, &kv, 0, c->rope_theta, p->n_tok, n_heads, n_kv,
-                       a.d_head));
-    return ops_attention(d->dev, s->att, s->q, &kv, &a);
+    TRY(ops_rope_store(d->dev, s->q, s->k, s->v, &kv, 0, c->rope_theta, p->n_tok,
+                       p->from ? 0 : n_heads, n_kv, a.d_head));
+    if (p->from)
+        TRY(ops_rope_store(d->dev, s->q + at, s->k, s->v, &kv, p->from, c->rope_theta, a.n_tok,
+                           n_heads, 0, a.d_head));
+    return ops_attention(d->dev, s->att + at, s->q + at, &kv, &a);
 }
 
 /* f = o_proj(attention(y)) */
@@ -229,11 +236,12 @@ static int attention_block(struct decoder *d, int layer, const struct pass *p)
     const size_t n_chunks = (size_t)d->cfg->n_heads;
     const size_t n_cols = range_len(tp_plan_of(d->tp)->heads) * d_head;
 
-    TRY(ops_linear(d->dev, p->s.q, p->s.y, &w->q_w, NULL, OPS_ACT_NONE, p->n_tok));
+    TRY(ops_linear(d->dev, p->s.q + p->from * n_cols, p->s.y + p->from * n, &w->q_w, NULL,
+                   OPS_ACT_NONE, p->n_tok - p->from));
     TRY(ops_linear(d->dev, p->s.k, p->s.y, &w->k_w, NULL, OPS_ACT_NONE, p->n_tok));
     TRY(ops_linear(d->dev, p->s.v, p->s.y, &w->v_w, NULL, OPS_ACT_NONE, p->n_tok));
     TRY(attend(d, layer, p));
-    for (size_t t = 0; t < p->n_tok; t += TILE_TOKENS)
+    for (size_t t = p->from; t < p->n_tok; t += TILE_TOKENS)
         TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.att + t * n_cols, &w->o_w, d_head, n_chunks,
                           NULL, NULL, tile_tokens(p->n_tok - t), "attention output"));
     return OK;
@@ -246,7 +254,7 @@ static int feed_forward_block(struct decoder *d, int layer, const struct pass *p
     const size_t n = (size_t)d->cfg->d_model, grain = tp_plan_of(d->tp)->ff_grain;
     const size_t n_chunks = ((size_t)d->cfg->d_ff + grain - 1) / grain;
 
-    for (size_t t = 0; t < p->n_tok; t += TILE_TOKENS) {
+    for (size_t t = p->from; t < p->n_tok; t += TILE_TOKENS) {
         const size_t n_tok = tile_tokens(p->n_tok - t);
 
         TRY(ops_linear_geglu(d->dev, p->s.ff, p->s.y + t * n, &w->gate_w, &w->up_w, n_tok));
@@ -256,26 +264,36 @@ static int feed_forward_block(struct decoder *d, int layer, const struct pass *p
     return OK;
 }
 
-/* All layers; x becomes the residual stream of the last. */
-static int run_layers(struct decoder *d, const struct pass *p, float *x, const struct tap *tap)
+static int run_layer(struct decoder *d, int layer, const struct pass *p, float *x)
+{
+    const struct decoder_layer *w = &d->layers[layer];
+    const bool is_last = layer + 1 == d->cfg->n_layers;
+    const struct tensor *next = is_last ? NULL : &d->layers[layer + 1].norm_in;
+    const size_t n = (size_t)d->cfg->d_model, n_tok = p->n_tok - p->from, at = p->from * n;
+    const float eps = d->cfg->eps;
+    float *y = p->s.y + at, *f = p->s.f + at;
+
+    tp_at(d->tp, "decoder layer", layer);
+    TRY(attention_block(d, layer, p));
+    TRY(ops_postnorm_add_norm(d->dev, x + at, f, &w->norm_attn, y, &w->norm_ff, eps, n_tok, n));
+    TRY(feed_forward_block(d, layer, p));
+    return ops_postnorm_add_norm(d->dev, x + at, f, &w->norm_ff_out, y, next, eps, n_tok, n);
+}
+
+/* All layers; x becomes the residual stream of the last: of all rows in a step or where somebody
+ * watches, else of the last row. */
+static int run_layers(struct decoder *d, struct pass *p, float *x, const struct tap *tap)
 {
     const struct text_config *c = d->cfg;
-    const struct decoder_buffers *s = &p->s;
-    const size_t n = (size_t)c->d_model, n_tok = p->n_tok;
+    const size_t n = (size_t)c->d_model;
 
-    TRY(ops_show(d->dev, tap, TAP_EMBEDS, 0, x, n_tok, n));
-    TRY(ops_rmsnorm(d->dev, s->y, x, &d->layers[0].norm_in, c->eps, n_tok, n));
+    TRY(ops_show(d->dev, tap, TAP_EMBEDS, 0, x, p->n_tok, n));
+    TRY(ops_rmsnorm(d->dev, p->s.y, x, &d->layers[0].norm_in, c->eps, p->n_tok, n));
     for (int i = 0; i < c->n_layers; i++) {
-        const struct decoder_layer *w = &d->layers[i];
-        const struct tensor *next = i + 1 < c->n_layers ? &d->layers[i + 1].norm_in : NULL;
-
-        tp_at(d->tp, "decoder layer", i);
-        TRY(attention_block(d, i, p));
-        TRY(ops_postnorm_add_norm(d->dev, x, s->f, &w->norm_attn, s->y, &w->norm_ff, c->eps, n_tok,
-                                  n));
-        TRY(feed_forward_block(d, i, p));
-        TRY(ops_postnorm_add_norm(d->dev, x, s->f, &w->norm_ff_out, s->y, next, c->eps, n_tok, n));
-        TRY(ops_show(d->dev, tap, TAP_LAYER, i, x, n_tok, n));
+        if (i + 1 == c->n_layers && !p->is_step && !tap)
+            p->from = p->n_tok - 1;
+        TRY(run_layer(d, i, p, x));
+        TRY(ops_show(d->dev, tap, TAP_LAYER, i, x, p->n_tok, n));
     }
     return OK;
 }
@@ -283,7 +301,7 @@ static int run_layers(struct decoder *d, const struct pass *p, float *x, const s
 int decoder_prefill(struct decoder *d, struct arena *step, struct kvcache *kv, struct kvseq *seq,
                     float *x, size_t n_tok, const struct tap *tap)
 {
-    const struct pass p = {.s = take_buffers(d, step, n_tok), .kv = kv, .seq = seq, .n_tok = n_tok};
+    struct pass p = {.s = take_buffers(d, step, n_tok), .kv = kv, .seq = seq, .n_tok = n_tok};
 
     ASSERT(kvseq_len(seq) == 0);
     TRY(kvcache_extend(kv, seq, n_tok));
@@ -293,11 +311,11 @@ int decoder_prefill(struct decoder *d, struct arena *step, struct kvcache *kv, s
 int decoder_step(struct decoder *d, struct arena *step, struct kvcache *kv,
                  const struct decoder_row *rows, size_t n_rows, float *x)
 {
-    const struct pass p = {.s = take_buffers(d, step, n_rows),
-                           .kv = kv,
-                           .seq = rows[0].seq,
-                           .n_tok = n_rows,
-                           .is_step = true};
+    struct pass p = {.s = take_buffers(d, step, n_rows),
+                     .kv = kv,
+                     .seq = rows[0].seq,
+                     .n_tok = n_rows,
+                     .is_step = true};
 
     ASSERT(n_rows <= OPS_MAX_ROWS);
     for (size_t r = 0; r < n_rows; r++) {

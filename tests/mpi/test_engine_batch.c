@@ -235,17 +235,19 @@ static void other_memory_does_not_matter(void **state)
     }
 }
 
-/* As many exchanges whether a step is one row or several: embedding, two a layer, the best tokens
- * and their sums. */
+/* As many exchanges whether a step is one row or several: embedding (but on one rank), two a layer,
+ * the best tokens and their sums. */
 static void a_step_has_one_set_of_exchanges(void **state)
 {
     struct fixture *f = *state;
     const struct engine_case_params p = params_of(f, ENGINE_CASE_CPU, 3, ENGINE_VISION_TENSOR);
     struct engine_case x;
     struct engine_case_answer got;
+    uint64_t n_wanted;
     int seq, n;
 
     open_group(f, &x, &p);
+    n_wanted = 2 * (uint64_t)x.cfg.text.n_layers + 2 + (comm_size(f->world) > 1);
     for (int k = 0; k < 3; k++) {
         struct engine_request r = f->request[1][4].r; /* greedy */
         uint64_t before;
@@ -254,12 +256,47 @@ static void a_step_has_one_set_of_exchanges(void **state)
         ASSERT_ALL(f->world, engine_admit(x.engine, &r, &seq) == OK);
         before = f->world->sequence;
         ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == k + 1);
-        ASSERT_ALL(f->world, f->world->sequence - before - 1 ==
-                                 2 * (uint64_t)x.cfg.text.n_layers + 3); /* 1: the test's own */
+        ASSERT_ALL(f->world, f->world->sequence - before - 1 == n_wanted); /* 1: the test's own */
     }
     for (int k = 0; k < 3; k++)
         ASSERT_ALL(f->world, leave(x.engine, k, &got) == OK);
     engine_case_close(&x);
+}
+
+static int look(void *ctx, enum tap_point point, int layer, const float *rows, size_t n_rows,
+                size_t n_cols)
+{
+    size_t *n_layer_rows = ctx;
+
+    (void)layer;
+    (void)rows;
+    (void)n_cols;
+    *n_layer_rows += point == TAP_LAYER ? n_rows : 0;
+    return OK;
+}
+
+/* Watched, the last layer works on all rows of the prompt, else on the last alone. */
+static void an_observer_changes_nothing(void **state)
+{
+    struct fixture *f = *state;
+
+    for (int k = 0; k < 2; k++) {
+        const struct engine_case_params p =
+            params_of(f, (enum engine_case_table)k, 0, ENGINE_VISION_TENSOR);
+        const struct engine_case_request *q =
+            &f->request[k][0]; /* its image is in the first slot */
+        struct engine_case_answer got = {.a = {.tokens = got.tokens}};
+        size_t n_layer_rows = 0;
+        const struct tap tap = {&n_layer_rows, look};
+        struct engine_case x;
+
+        open_group(f, &x, &p);
+        ASSERT_ALL(f->world, engine_generate(x.engine, q->ids, q->r.n_ids, 1, &q->r.generate,
+                                             &got.a, &tap) == OK);
+        ASSERT_ALL(f->world, n_layer_rows == q->r.n_ids * (size_t)x.cfg.text.n_layers);
+        ASSERT_ALL(f->world, engine_case_same(&got.a, &f->alone[k][0].a));
+        engine_case_close(&x);
+    }
 }
 
 /* ---- coming and going ---- */
@@ -544,6 +581,7 @@ int main(void)
         cmocka_unit_test(forms_and_windows_do_not_matter),
         cmocka_unit_test(other_memory_does_not_matter),
         cmocka_unit_test(a_step_has_one_set_of_exchanges),
+        cmocka_unit_test(an_observer_changes_nothing),
         cmocka_unit_test(who_leaves_early_has_the_beginning),
         cmocka_unit_test(a_full_replica_says_so),
         cmocka_unit_test(a_bad_request_costs_itself),
