@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "ops_device.h"
 #include "status.h"
 
 static struct digest vector_of(struct device *d)
@@ -60,10 +61,26 @@ static void test_it_tells_tables_apart(void **state)
     assert_false(digest_equal(on_ref(), on_cpu(OPS_ISA_AUTO, 1)));
 }
 
+/* The GPU's kernels, on the host: the same sequence of calls goes through them. */
+static void test_gpu_kernels(void **state)
+{
+    const struct ops_cuda_params p = {.reproducible = true, .timeout_s = 60};
+    struct digest out[2];
+    struct device *d;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ops_open_cuda_shim(&d, &p), OK);
+        out[i] = vector_of(d);
+    }
+    assert_true(digest_equal(out[0], out[1]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_it_repeats),
-                                       cmocka_unit_test(test_it_tells_tables_apart)};
+                                       cmocka_unit_test(test_it_tells_tables_apart),
+                                       cmocka_unit_test(test_gpu_kernels)};
 
     log_init(LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
