@@ -17,8 +17,8 @@
 #   ranks > cores    no binding, and ranks that wait give way
 #   after an abort   mpirun waits for all hosts to confirm, and so for ever for one that is lost. It
 #                    gets 3 seconds, then it is killed; what runs elsewhere notices and ends.
-# The exit status is the program's. SIGTERM, SIGUSR1 and SIGUSR2 are passed on to mpirun, which hands the
-# latter two to every rank.
+# The exit status is the program's. SIGTERM, SIGUSR1 and SIGUSR2 are passed on to mpirun, which hands
+# the latter two to every rank.
 set -euo pipefail
 
 # shellcheck source=launch/common.sh
@@ -34,7 +34,8 @@ Usage: launch/hosts.sh --hosts LIST | --hostfile FILE [OPTIONS] -- PROGRAM ARGS.
   --threads N       threads of a rank; default: cores of this host / ranks per host
   --bind WHERE      core (default): cores of its own for each rank; numa, socket: the whole NUMA
                     node or socket; none
-  --interface IF    network interfaces (eth0,ib0) or networks (10.1.0.0/16) to talk over
+  --interface IF    networks (10.1.0.0/16) to talk over, or interfaces (ib0), if they are called
+                    the same on all hosts and here
   --gpus N          N GPUs on each host: rank i of a host sees the (i modulo N)-th one only
   --lost-after S    end the job when a host was silent for S seconds (20)
   --time-limit S    end the job after S seconds

@@ -23,8 +23,8 @@ usage() {
 Usage: launch/slurm.sh [--no-requeue] [--dry-run] -- PROGRAM ARGS...
   --no-requeue   pass status 75 on and leave the job alone
   --dry-run      print the command line and start nothing
-Variables: LAUNCHER=mpirun (Open MPI's, inside the allocation: for a Slurm without PMIx), CPU_BIND (cores),
-RESERVE, MAX_RESTARTS, SRUN_ARGS, PALIGRID (the program)
+Variables: LAUNCHER=mpirun (Open MPI's, inside the allocation: for a Slurm without PMIx; --signal does not
+reach all ranks then, --deadline does), CPU_BIND (cores), RESERVE, MAX_RESTARTS, SRUN_ARGS, PALIGRID (the program)
 TEXT
 }
 

@@ -5,6 +5,7 @@
 # One model sharded over three pretended hosts: the same answers to the bit as on one rank, over a slow
 # network, too. A host that is cut off in the middle and a rank that is stopped are named, and the job ends.
 # Settings: PALIGRID (build/release/paligrid).
+# shellcheck disable=SC2016 # a line for another shell
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/hosts/hosts.sh
@@ -26,6 +27,11 @@ ask=(paligrid run --model demo/model --images . --threads 1 --json)
 
 # Keys up to "window" are those that may not depend on ranks (src/cli/answers.c).
 answers() { sed 's/,"window":.*//' "$1"; }
+
+# ---- where ranks are ----
+placed=$(hosts_on head "${launcher[@]}" --per-host 2 --gpus 2 --interface "$HOSTS_NET.0/24" -- \
+    sh -c 'echo "$(hostname) $OMPI_COMM_WORLD_RANK $CUDA_VISIBLE_DEVICES"' 2>"$tmp/placed.err" | sort)
+check "ranks fill host by host, a GPU each" equal "$placed" $'h0 0 0\nh0 1 1\nh1 2 0\nh1 3 1\nh2 4 0\nh2 5 1'
 
 # ---- the same bits ----
 "$PALIGRID" "${ask[@]:1}" --list "$tmp/some.tsv" >"$tmp/one" 2>"$tmp/one.err"

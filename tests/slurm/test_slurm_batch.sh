@@ -2,9 +2,9 @@
 # RANKS: 1
 # SLOW: a Slurm cluster with its time limits
 # TIMEOUT: 600
-# The batch files of slurm/ on a real Slurm of four pretended nodes: a data set over three of them; the time
-# limit, a requeue, a node that is lost; an array of jobs that share a data set; a Slurm without PMIx.
-# Whatever happens, the results are to the byte those of one undisturbed process.
+# The batch files of slurm/ on a real Slurm of four pretended nodes: a data set over three of them;
+# the time limit, a requeue, a node that is lost; an array of jobs that share a data set; a Slurm
+# without PMIx; a benchmark. Whatever happens, the results are to the byte those of one process.
 # Settings: PALIGRID (build/release/paligrid).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -110,5 +110,14 @@ check "and the fix" says "fix: have Slurm's PMIx plugin installed" "$tmp/broken.
 submit direct 2 --wrap "srun --mpi=none $PALIGRID run --model demo/model -p x demo/images/01_one_112.png" --
 check "srun without PMIx: the job fails" ended 60 FAILED
 check "the program tells the fix, too" says 'use .srun --mpi=pmix' "$tmp/direct.log"
+LAUNCHER=mpirun submit by_mpirun 3 -- slurm/caption.sbatch --tp 3
+check "mpirun inside the allocation needs none" ended 60 COMPLETED
+check "with the same results" same_results "$tmp/by_mpirun"
+
+# ---- rank counts of one allocation ----
+job=$(RANKS="1 2" box_run sbatch --parsable -N 2 --ntasks-per-node=1 --cpus-per-task=1 -o "$tmp/scaling.log" \
+    slurm/scaling.sbatch --model synthetic:demo/model/config.json --phases decode -r 1 -t 1)
+check "a scaling benchmark ends" ended 90 COMPLETED
+check "with a row for each rank count" equal "$(grep -o '"ranks":[0-9]*' "$tmp/scaling.log" | xargs)" "ranks:1 ranks:2"
 
 verdict
