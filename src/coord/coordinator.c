@@ -196,7 +196,7 @@ static int hear(struct coordinator *c)
 
 /* ---- time ---- */
 
-static int lost(const struct coordinator *c, int r)
+int coordinator_lost(const struct coordinator *c, int r)
 {
     const struct station *s = &c->station[r];
     char owes[160] = "nothing";
@@ -230,7 +230,7 @@ static int beat(struct coordinator *c)
         if (!is_remote(s) || s->said_bye)
             continue;
         if ((double)(now - s->heard_us) > c->params->comm_timeout_s * 1e6)
-            return lost(c, r);
+            return coordinator_lost(c, r);
         TRY(deal_send(c, r, letter_create(LETTER_BEAT, r, 0)));
     }
     for (int i = 0; i < l->idle; i++) {
@@ -316,9 +316,8 @@ static int pack(struct coordinator *c)
         free(stats);
         return FAIL(ERR_NOMEM, "a thread that packs");
     }
-    while (!atomic_load(&c->packing_done)) {
-        if (rc == OK)
-            rc = hear(c);
+    while (rc == OK && !atomic_load(&c->packing_done)) {
+        rc = hear(c);
         if (rc == OK)
             rc = beat(c);
     }
@@ -368,9 +367,12 @@ static bool all_said_bye(const struct coordinator *c)
     return true;
 }
 
+/* Where ranks cannot be reached nobody is waited for: the job is about to be aborted. */
 static int see_off(struct coordinator *c)
 {
     TRY(tell_all_to_leave(c));
+    if (c->rc == ERR_COMM || c->rc == ERR_TIMEOUT)
+        return OK;
     while (!all_said_bye(c)) {
         TRY(hear(c));
         TRY(beat(c));

@@ -72,6 +72,8 @@ int coordinator_open(struct coordinator *c, const struct coord_params *p, int n_
 int coordinator_start(struct coordinator *c);
 int coordinator_join(struct coordinator *c); /* the run's code */
 void coordinator_close(struct coordinator *c);
+/* ERR_TIMEOUT: a replica shows no life. Names it, its host, and the records it had. */
+int coordinator_lost(const struct coordinator *c, int replica);
 
 /* deal.c: the next samples to whoever has room. */
 int deal_start(struct coordinator *c);

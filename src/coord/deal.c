@@ -213,7 +213,7 @@ int deal_send(struct coordinator *c, int replica, struct letter *l)
     }
     rc = comm_mail_send(c->mail, s->rank, l, letter_bytes(l));
     free(l);
-    return rc;
+    return rc == ERR_TIMEOUT ? coordinator_lost(c, replica) : rc;
 }
 
 static int give(struct coordinator *c, int replica)
