@@ -60,7 +60,8 @@ struct coord_params { /* the same on all ranks, but for what says "rank 0" */
     bool ignore_eos;
     unsigned tokenizer_flags; /* enum tokenizer_flags */
     struct image_params image;
-    size_t queue_bytes; /* bound of each queue: samples ahead, pictures ahead, results not yet written */
+    /* Bound of each queue: samples ahead, pictures ahead, results not yet written. */
+    size_t queue_bytes;
     double comm_timeout_s;
     /* Test aid, as in journal_params: called at named moments of a record's life. It may be called
      * from any thread. NULL: none. */
@@ -71,7 +72,7 @@ struct coord_params { /* the same on all ranks, but for what says "rank 0" */
      * n_shards are worked on, and nothing is packed: see results.h, "several jobs". */
     int shard, n_shards;
     double sync_s;         /* results are fsynced at least so often */
-    double max_error_rate; /* of at least 100 records; >= 1: off. Beyond it the run stops: exit 65 */
+    double max_error_rate; /* of at least 100 records; >= 1: off. Beyond it the run stops */
     int64_t deadline_us;   /* clock_us() at which all is to be written; 0: none */
     double drain_s;        /* longest wait, after a signal, for what is open */
     struct dataset_params dataset;
@@ -108,9 +109,9 @@ struct coord_parts {
 int coord_run(const struct coord_params *p, const struct coord_parts *parts,
               struct coord_summary *summary);
 
-/* The coordinator against n replicas that wait service_us for each record instead of computing it, in
- * one process: what reading, dealing, gathering and writing cost. dir gets a manifest of n_records
- * lines and the output directory of a run, which is not packed. */
+/* The coordinator against n replicas that wait service_us for each record instead of computing
+ * it, in one process: what reading, dealing, gathering and writing cost. dir gets a manifest of
+ * n_records lines and the output directory of a run, which is not packed. */
 struct coord_simulation {
     int n_replicas, batch; /* records that a replica has under way at a time */
     int64_t n_records, service_us;
@@ -118,7 +119,7 @@ struct coord_simulation {
 struct coord_simulated {
     double wall_s, records_per_s;
     double ideal_s;       /* if replicas never waited */
-    double starved_share; /* of the replicas' time: waiting for the next record, but for the first */
+    double starved_share; /* of the replicas' time: waiting for a record, but for the first */
     double busy_s;  /* processor time of the coordinator's thread */
     double sync_s;  /* spent in fsync */
     size_t peak_anonymous_bytes; /* most of RssAnon, looked at ten times a second */

@@ -1,6 +1,7 @@
 /* Counting signals; see batch_signals.h.
  *
- * A handler can reach nothing but globals: these two are the program's only ones besides the log's. */
+ * A handler can reach nothing but globals: these two are the program's only ones besides the
+ * log's. */
 #include "batch_signals.h"
 
 #include <signal.h>

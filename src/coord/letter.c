@@ -94,7 +94,8 @@ struct wire_result {
     uint64_t n_text[N_TEXTS]; /* without the NUL; or ABSENT */
 };
 
-/* The texts of a result, in the order of the wire. The answer may hold NULs: its length is its own. */
+/* The texts of a result, in the order of the wire. The answer may hold NULs: its length is its
+ * own. */
 static void texts_of(struct result *r, const char **text[N_TEXTS])
 {
     const char **const all[N_TEXTS] = {&r->id,     &r->why,    &r->image, &r->image_id,
