@@ -1,9 +1,9 @@
 /* Plan of a batch; see batch_plan.h.
  *
  * Rank 0 opens model and input, so that what is wrong with them is told once; the numbers it finds
- * are broadcast, and every rank derives the same layout from them. Bytes of a rank are those of its
- * weights by the formulas of info_plan.h and of everything that grows with the batch; padding and
- * libraries are covered by leaving a tenth of the memory free. */
+ * are broadcast, and every rank derives the same layout from them. Bytes of a rank are what the
+ * engine will allocate and the pictures before it; queues and libraries are covered by leaving a
+ * tenth of the memory free. */
 #include "batch_plan.h"
 
 #include <stdio.h>
@@ -12,9 +12,6 @@
 #include <unistd.h>
 
 #include "byte_size.h"
-#include "config_text.h"
-#include "decoder.h"
-#include "info_plan.h"
 #include "memory.h"
 #include "status.h"
 
@@ -69,10 +66,11 @@ static int look_at(struct dataset *d, int *max_images)
 /* What can be read once only is not looked at. */
 static int look_at_input(struct batch_plan *p, const struct options *o)
 {
-    const struct dataset_params params = batch_dataset_params(o);
+    struct dataset_params params = batch_dataset_params(o);
     struct dataset *d;
     int rc;
 
+    params.limit = -1; /* a start without the limit must come to the same */
     p->max_images = o->max_images > 0 ? o->max_images : 1;
     TRY(dataset_open(&d, &params));
     p->identity = strdup(dataset_identity(d));
@@ -87,61 +85,48 @@ static int look_at_input(struct batch_plan *p, const struct options *o)
 
 struct sizes {
     struct model_config cfg;
-    struct info_model model;
+    struct engine_model model;
     const struct batch_plan *plan;
     const struct options *options;
 };
 
-static size_t cache_bytes(const struct sizes *s, const struct tp_plan *tp)
+struct engine_params batch_engine_params(const struct batch_plan *p, const struct options *o)
 {
-    const size_t heads = tp->kv_heads.end - tp->kv_heads.begin;
-    const size_t n_tokens =
-        (size_t)s->plan->max_prompt_tokens + (size_t)s->options->max_new_tokens + 128;
-    const size_t n_seqs =
-        (size_t)(s->plan->batch > s->options->beams ? s->plan->batch : s->options->beams);
-
-    return 2 * sizeof(float) * (size_t)s->cfg.text.n_layers * heads * (size_t)s->cfg.text.d_head *
-           n_tokens * n_seqs;
+    return (struct engine_params){
+        .weights = (enum weights_form)o->weights,
+        .place = (enum weights_place)o->load,
+        .int4_group = 32 << o->int4_group,
+        .max_prompt_tokens = p->max_prompt_tokens,
+        .max_new_tokens = o->max_new_tokens,
+        .max_images = p->n_slots,
+        .max_beams = o->beams,
+        .max_seqs = p->max_seqs,
+        .vision = (enum engine_vision)o->vision,
+    };
 }
 
-/* Features in the engine, pictures and pixels before it. */
+/* Pictures on their way into the engine, as bytes and as floats. */
 static size_t picture_bytes(const struct sizes *s)
 {
     const size_t px = (size_t)s->cfg.vision.image_px;
 
-    return (size_t)s->plan->n_slots *
-           (sizeof(float) * (size_t)s->cfg.vision.n_patches * (size_t)s->cfg.text.d_model +
-            px * px * 3 * (1 + sizeof(float)));
-}
-
-/* The vision encoder once more, where each picture is one rank's. */
-static size_t whole_vision_bytes(const struct sizes *s, int tp)
-{
-    const struct vision_config *v = &s->cfg.vision;
-    const size_t d = (size_t)v->d_model;
-
-    if (tp == 1 || s->options->vision == ENGINE_VISION_TENSOR)
-        return 0;
-    return s->model.elem_bytes * (size_t)v->n_layers * (4 * d * d + 2 * d * (size_t)v->d_ff);
+    return (size_t)s->plan->n_slots * px * px * 3 * (1 + sizeof(float));
 }
 
 static size_t bytes_of(const void *context, int tp)
 {
     const struct sizes *s = context;
+    const struct engine_params params = batch_engine_params(s->plan, s->options);
     size_t most = 0;
 
     for (int rank = 0; rank < tp && tp <= s->cfg.text.n_heads; rank++) {
-        struct tp_plan p;
-        size_t n;
+        struct engine_memory m;
 
-        if (tp_plan_make(&p, &s->cfg, tp, rank) != OK)
+        if (engine_plan_bytes(&m, &s->model, &params, tp, rank) != OK)
             return SIZE_MAX;
-        n = info_rank_weight_bytes(&s->model, &p) + cache_bytes(s, &p) + picture_bytes(s) +
-            decoder_step_bytes(&s->cfg, &p, (size_t)s->plan->max_prompt_tokens) +
-            whole_vision_bytes(s, tp);
-        most = n > most ? n : most;
+        most = m.total > most ? m.total : most;
     }
-    return most > 0 ? most : SIZE_MAX;
+    return most > 0 ? most + picture_bytes(s) : SIZE_MAX;
 }
 
 /* ---- memory ---- */
@@ -173,17 +158,10 @@ free_all:
 
 static int open_model(struct sizes *s, const struct options *o)
 {
-    size_t dim[TENSOR_MAX_DIMS];
     struct weights *w;
-    int n_dims;
 
     TRY(weights_open(&w, &s->cfg, o->model));
-    s->model = (struct info_model){.cfg = &s->cfg,
-                                   .elem_bytes = dtype_bytes(weights_dtype(w)),
-                                   .form = (enum weights_form)o->weights,
-                                   .max_group = 32u << o->int4_group};
-    if (!s->cfg.text.tied && weights_find(w, "language_model.lm_head.weight", &n_dims, dim))
-        s->model.n_head_rows = dim[0];
+    s->model = engine_model_of(w, &s->cfg);
     weights_close(w);
     return OK;
 }
@@ -200,6 +178,7 @@ static void set_sizes(struct batch_plan *p, const struct sizes *s)
     p->max_prompt_tokens = p->max_images * s->cfg.vision.n_patches + o->max_text_tokens;
     if (p->max_prompt_tokens > room)
         p->max_prompt_tokens = room > 1 ? room : 1;
+    p->max_seqs = o->beams > 1 ? 0 : p->batch;
 }
 
 static int make_layout(struct batch_plan *p, const struct sizes *s, struct comm *world)

@@ -55,17 +55,9 @@ static bool is_root(const struct batch *b)
 
 static int start_session(struct batch *b)
 {
-    const struct batch_plan *p = &b->plan;
-    const struct engine_params e = {
-        .max_prompt_tokens = p->max_prompt_tokens,
-        .max_new_tokens = b->options->max_new_tokens,
-        .max_images = p->n_slots,
-        .max_beams = b->options->beams,
-        .max_seqs = p->max_seqs,
-        .vision = (enum engine_vision)b->options->vision,
-    };
+    const struct engine_params e = batch_engine_params(&b->plan, b->options);
 
-    if (p->layout.replica < 0)
+    if (b->plan.layout.replica < 0)
         return OK;
     TRY(session_open(&b->session, b->options, b->group, b->helper));
     return session_start(&b->session, &e);
