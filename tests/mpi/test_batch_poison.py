@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # RANKS: 1
 # TIMEOUT: 300
+# SLOW
 """Bad pictures, one to five good ones: every good record is answered as without them, every bad one is named, on 1, 2 and 4 ranks.
 
 The poison: a truncated JPEG, a PNG that claims 10^10 pixels, one that inflates to gigabytes, a FIFO, a link to nothing, a file
