@@ -7,10 +7,13 @@
  * nothing while weights come from memory, and an element is one chain of sums along K, so decoding
  * takes this way, too, and has the bits of prefill.
  *
- * The first cache holds a block of a panel (up to A_STEPS steps: as it lies in memory where it is
- * bf16 and its rows fall on different lines of the cache, else put together from rows that are then
- * bf16); the second holds the inputs of a stretch of K (L2_BYTES), which stream past every panel of
- * the thread. Between blocks the sums rest in memory as f32, which changes no bit.
+ * Q8 weights are multiplied as bytes, with the upper and the lower bytes of 16 tokens' inputs, which
+ * are then integers (tiles_bytes_amx.c): the two kinds of sums take the places of two groups of tokens.
+ *
+ * The first cache holds a block of a panel (up to A_STEPS steps, as it lies in memory; Q4, which
+ * becomes bf16, and panels that are not whole are put together first); the second holds the inputs of
+ * a stretch of K (L2_BYTES), which stream past every panel of the thread. Between blocks the sums rest
+ * in memory, which changes no bit.
  * Chunks of a row-parallel product go to the integers while the next chunk is multiplied. */
 #include "tiles_amx.h"
 
@@ -219,31 +222,38 @@ struct convert {
     int64_t n_bad;
 };
 
-static inline struct vec line_value(const struct convert *c, size_t i, size_t row)
+static inline void count_bad(struct convert *c, size_t i, int n_bad)
 {
-    const float *line = c->stage + i * VEC;
-
-    if (c->form != FORM_BYTES)
-        return vec_load(line);
-    return tiles_join(line, line + 16 * VEC,
-                      _mm512_mul_ps(c->x_scale, _mm512_set1_ps(c->scale[row])));
+    if (__builtin_expect(n_bad, 0) && i / 32 * 16 + i % 16 < c->n_cols)
+        c->n_bad += n_bad;
 }
 
 static inline void convert_lines(struct convert *c, size_t n)
 {
-    const size_t end = c->next + n < LINES ? c->next + n : LINES;
+    const size_t begin = c->next, end = begin + n < LINES ? begin + n : LINES;
+    const float *const stage = c->stage, limit = c->limit;
+    int64_t *const sum = c->sum;
+    const bool first = c->first;
 
-    for (size_t i = c->next; i < end; i++) {
-        const size_t row = i / 32 * 16 + i % 16;
-        int n_bad;
-
-        if (c->form != FORM_PAIRS && i / 16 % 2)
-            continue;
-        n_bad = vec_add_fixed(c->sum + i * VEC, line_value(c, i, row), c->limit, c->first);
-        if (n_bad && row < c->n_cols)
-            c->n_bad += n_bad;
-    }
     c->next = end;
+    if (c->form == FORM_PAIRS) {
+        for (size_t i = begin; i < end; i++)
+            count_bad(c, i, vec_add_fixed(sum + i * VEC, vec_load(stage + i * VEC), limit, first));
+        return;
+    }
+    for (size_t i = begin; i < end; i++) {
+        const float *const line = stage + i * VEC;
+        struct vec v;
+
+        if (i / 16 % 2) /* no tokens, or lower bytes */
+            continue;
+        v = c->form == FORM_BYTES
+                ? tiles_join(
+                      line, line + 16 * VEC,
+                      _mm512_mul_ps(c->x_scale, _mm512_set1_ps(c->scale[i / 32 * 16 + i % 16])))
+                : vec_load(line);
+        count_bad(c, i, vec_add_fixed(sum + i * VEC, v, limit, first));
+    }
 }
 
 static inline void convert_next(struct convert *c, int64_t *sum, const struct visit *v,
@@ -324,9 +334,8 @@ static size_t sum_elems(const struct share *h, size_t panel)
     return panel * h->n_groups * TILES_SUMS;
 }
 
-/* Whether blocks can stay where they are: whole panels of whole steps. Where a block serves several
- * groups of tokens its rows also have to start on different lines of the first cache (64 lines of 64
- * bytes a way), which they do not if they are an even multiple of 2 KiB apart. */
+/* Whether blocks can stay where they are: whole panels of whole steps. (Rows an even multiple of 2 KiB
+ * apart share lines of the first cache; copying them together costs more than that.) */
 static bool in_place(const struct share *h, const struct tiles_panel *p)
 {
     const struct mm *m = h->m;
@@ -334,8 +343,7 @@ static bool in_place(const struct share *h, const struct tiles_panel *p)
 
     return m->w->dtype != DTYPE_Q4 && p->n_cols == cols && row_bytes % STEP_BYTES == 0 &&
            m->chunk % tiles_step_elems(m) == 0 && (uintptr_t)p->row[0].data % STEP_BYTES == 0 &&
-           (uintptr_t)p->row[16].data % STEP_BYTES == 0 &&
-           (h->n_groups == 1 || row_bytes % 2048 != 0);
+           (uintptr_t)p->row[16].data % STEP_BYTES == 0;
 }
 
 /* The block that starts at `step`, before step `to`: whole chunks if they are short, else an even part
@@ -366,7 +374,7 @@ static struct weights block_weights(const struct share *h, const struct tiles_bl
     return (struct weights){{copy, copy + 16 * A_STRIDE}, A_STRIDE, STEP_BYTES};
 }
 
-/* Nothing where copying has fetched the next block, nor where every weight is used once: tile loads
+/* Nothing where unpacking has fetched the next block, nor where every weight is used once: tile loads
  * wait for memory side by side, and fetching gets in their way, unless rows are so short that the CPU
  * has not noticed a stream before it ends. */
 static struct ahead ahead_of(const struct share *h, const struct tiles_block *now,
@@ -376,7 +384,7 @@ static struct ahead ahead_of(const struct share *h, const struct tiles_block *no
     const bool short_rows = tiles_are_bytes(h->m) && h->m->y;
     const size_t at = tiles_step_bytes_at(h->m, next->step);
 
-    if ((h->n_groups == 1 && !short_rows) || !in_place(h, now->panel))
+    if ((h->n_groups == 1 && !short_rows) || h->m->w->dtype == DTYPE_Q4)
         return (struct ahead){.lines = 0};
     return (struct ahead){
         .row = next->panel->row,
@@ -448,7 +456,7 @@ static void finish_panels(struct share *h, size_t begin, size_t end)
             const size_t at = sum_elems(h, p - begin) + g * TILES_SUMS;
             struct tiles_panel *panel = &h->panel[0];
 
-            tiles_panel_of(panel, h->m, p);
+            tiles_columns_of(panel, h->m, p);
             if (h->m->acc)
                 tiles_finish_fixed(h->m, panel, (const int64_t *)(void *)h->s->sum + at, g);
             else

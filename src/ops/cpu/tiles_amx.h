@@ -10,7 +10,7 @@ enum {
     TILES_SUMS = 32 * 32, /* [row / 16][token / 16 or half][row % 16][token % 16] */
     STEP_BYTES = 64,      /* of a weight row in one instruction */
     TILE_BYTES = 16 * STEP_BYTES,
-    A_STEPS = 18, /* of a copied block of weights; even, so that no group of 64 is cut */
+    A_STEPS = 16, /* of a copied block of weights; even, so that no group of 64 is cut */
     A_STRIDE = (A_STEPS + 1) * STEP_BYTES, /* of its rows: an odd number of cache lines */
 };
 
@@ -89,6 +89,8 @@ struct tiles_panel {
     size_t col, n_cols;
 };
 void tiles_panel_of(struct tiles_panel *p, const struct mm *m, size_t index);
+/* Without the rows. */
+void tiles_columns_of(struct tiles_panel *p, const struct mm *m, size_t index);
 
 /* tiles_pack_amx.c and tiles_bytes_amx.c: all of m->x into m->packed, [token / 16][step][pair of
  * elements][token % 16], or [token / 16][upper or lower][step][four elements][token % 16] with scales;
@@ -96,8 +98,8 @@ void tiles_panel_of(struct tiles_panel *p, const struct mm *m, size_t index);
 void tiles_pack_x(struct mm *m);
 void tiles_pack_bytes(struct mm *m);
 
-/* tiles_pack_amx.c: a block of weights into rows A_STRIDE apart, from every type that tiles take, while
- * the next block is fetched. */
+/* tiles_pack_amx.c: a block of weights into rows A_STRIDE apart, from every type that tiles take; of
+ * Q4, the next block is fetched meanwhile. */
 struct tiles_block {
     const struct tiles_panel *panel;
     size_t step, n_steps;

@@ -64,15 +64,24 @@ void tiles_pack_x(struct mm *m)
 
 /* ---- weights ---- */
 
-void tiles_panel_of(struct tiles_panel *p, const struct mm *m, size_t index)
+void tiles_columns_of(struct tiles_panel *p, const struct mm *m, size_t index)
 {
     const size_t width = m->w_up ? TILES_ROWS / 2 : TILES_ROWS;
 
     p->col = index * width;
     p->n_cols = m->n_out - p->col < width ? m->n_out - p->col : width;
-    mm_panel_rows(p->row, m, p->col, p->n_cols, width);
-    for (size_t i = 0; i < TILES_ROWS; i++)
-        p->scale[i] = mm_row_scale(&p->row[i]);
+    for (size_t i = 0; tiles_are_bytes(m) && i < p->n_cols; i++) {
+        p->scale[i] = ((const float *)m->w->scale)[p->col + i];
+        if (m->w_up)
+            p->scale[width + i] = ((const float *)m->w_up->scale)[p->col + i];
+    }
+}
+
+void tiles_panel_of(struct tiles_panel *p, const struct mm *m, size_t index)
+{
+    memset(p->scale, 0, sizeof p->scale); /* of columns that are not there */
+    tiles_columns_of(p, m, index);
+    mm_panel_rows(p->row, m, p->col, p->n_cols, m->w_up ? TILES_ROWS / 2 : TILES_ROWS);
 }
 
 /* Elements of a block of Q4 weights, whose chunks have no padding but at the end of K. */
@@ -96,16 +105,11 @@ static void unpack_weights(char *to, const struct mm *m, const struct tiles_bloc
     }
 }
 
-static void copy_weights(char *to, const struct mm *m, const struct tiles_block *b,
-                         const struct tiles_block *next)
+static void copy_weights(char *to, const struct mm *m, const struct tiles_block *b)
 {
-    const size_t next_at = tiles_step_bytes_at(m, next->step);
-
     for (size_t i = 0; i < TILES_ROWS; i++) {
         const char *row = b->panel->row[i].data;
 
-        for (size_t s = 0; s < next->n_steps; s++)
-            _mm_prefetch(next->panel->row[i].data + next_at + s * STEP_BYTES, _MM_HINT_T1);
         for (size_t s = 0; s < b->n_steps; s++) {
             size_t n;
             const size_t at = tiles_step_at(m, b->step + s, &n) * tiles_elem_bytes(m);
@@ -125,6 +129,6 @@ void tiles_pack_weights(char *to, const struct mm *m, const struct tiles_block *
     if (m->w->dtype == DTYPE_Q4)
         unpack_weights(to, m, block, next);
     else
-        copy_weights(to, m, block, next);
+        copy_weights(to, m, block);
     __asm__ volatile("" ::: "memory"); /* tile loads do not tell the compiler what they read */
 }
