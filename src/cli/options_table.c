@@ -15,7 +15,8 @@
 
 enum {
     LOADS = COMMAND_RUN | COMMAND_DUMP | COMMAND_INFO | COMMAND_BATCH, /* commands of one model */
-    ALL = LOADS | COMMAND_BENCH | COMMAND_PLAN | COMMAND_STATUS | COMMAND_CHECK | COMMAND_EXPORT,
+    ALL = LOADS | COMMAND_BENCH | COMMAND_PLAN | COMMAND_STATUS | COMMAND_CHECK | COMMAND_EXPORT |
+          COMMAND_CONVERT,
     ANY = ALL | COMMAND_NONE,
     RANKS = COMMAND_RUN | COMMAND_DUMP | COMMAND_BATCH, /* commands of one model that start MPI */
     ANSWERS = COMMAND_RUN | COMMAND_BATCH,
@@ -49,9 +50,10 @@ const struct option_row option_rows[] = {
     {"embed-scale", 0, OPTION_CHOICE, AT(embed_scale), "auto", 0, 0, "auto|f32|bf16|f16", NULL,
      RANKS, "type to which the scale of text embeddings is rounded; auto is the checkpoint's"},
     {"weights", 'w', OPTION_CHOICE, AT(weights), "auto", 0, 0, "auto|bf16|int8|int4", NULL,
-     LOADS | PLAN,
+     LOADS | PLAN | COMMAND_CONVERT,
      "how the decoder's matrices are held in memory; auto is as they are stored"},
-    {"int4-group", 0, OPTION_CHOICE, AT(int4_group), "32", 0, 0, "32|64", NULL, LOADS | PLAN,
+    {"int4-group", 0, OPTION_CHOICE, AT(int4_group), "32", 0, 0, "32|64", NULL,
+     LOADS | PLAN | COMMAND_CONVERT,
      "int4: weights of a row that share a scale and a minimum"},
     {"load", 0, OPTION_CHOICE, AT(load), "read", 0, 0, "read|map", NULL, RANKS | BENCH,
      "map: use the file's pages in place, one copy a node; not checked for NaN while loading"},
