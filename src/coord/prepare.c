@@ -33,7 +33,7 @@ struct result prepared_result(const struct sample *s, size_t k, int replica)
         .index = s->index + (int64_t)k,
         .id = r->id,
         .input = r->digest,
-        .image = s->n_images > 0 ? s->image[0].path : NULL,
+        .image = s->n_images > 0 ? s->image[0].name : NULL,
         .image_id = s->image_id,
         .number = r->number,
         .prompt = r->prompt,
