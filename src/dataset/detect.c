@@ -54,6 +54,24 @@ static bool has_key(const char *bytes, size_t n, const char *key)
     return false;
 }
 
+/* Is "key" there, and a list of objects? In a manifest "images" is a list of texts. */
+static bool lists_objects(const char *bytes, size_t n, const char *key)
+{
+    const size_t n_key = strlen(key);
+
+    for (size_t i = 0; i + n_key <= n; i++) {
+        size_t at = i + n_key;
+
+        if (memcmp(bytes + i, key, n_key) != 0)
+            continue;
+        while (at < n && bytes[at] != '\0' && strchr(" \t\r\n:[", bytes[at]))
+            at++;
+        if (at < n && bytes[at] == '{')
+            return true;
+    }
+    return false;
+}
+
 static enum dataset_format of_json(const char *bytes, size_t n)
 {
     const char *newline = memchr(bytes, '\n', n);
@@ -68,9 +86,10 @@ static enum dataset_format of_json(const char *bytes, size_t n)
     if (has_key(bytes, n_line, "\"image\"") || has_key(bytes, n_line, "\"video\"") ||
         has_key(bytes, n_line, "\"prefix\"") || has_key(bytes, n_line, "\"prompt\""))
         return DATASET_MANIFEST;
-    return is_coco && !(newline && has_key(bytes, n_line, "\"images\"") && newline[-1] == '}')
-               ? DATASET_COCO
-               : DATASET_MANIFEST;
+    if (newline && has_key(bytes, n_line, "\"images\"") &&
+        !lists_objects(bytes, n, "\"images\""))
+        return DATASET_MANIFEST;
+    return is_coco ? DATASET_COCO : DATASET_MANIFEST;
 }
 
 /* The first bytes, without a byte order mark and white space. */

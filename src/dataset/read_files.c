@@ -155,6 +155,9 @@ static int files_next(struct reader *r, struct draft *d, bool *end)
     }
     f->number++;
     *end = !taken;
+    if (*end && f->number == 1)
+        return FAIL(ERR_INPUT, "%s: holds no pictures (%" PRId64 " other files)", r->params->source,
+                    f->n_passed_over);
     if (*end && f->n_passed_over > 0) {
         log_rank(LOG_INFO, "dataset", "%s: %" PRId64 " files without a picture's ending",
                  r->params->source, f->n_passed_over);

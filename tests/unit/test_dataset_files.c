@@ -390,6 +390,10 @@ static void test_detection(void **state)
     check_format(folder, "a", "{\"file_name\": \"x.png\"}\n", "folder");
     check_format(folder, "a", "{\"info\": {},\n\"images\": []}", "coco");
     check_format(folder, "a", "{\"images\": [], \"annotations\": []}", "coco");
+    check_format(folder, "a", "{\"images\": [{\"id\": 1}], \"annotations\": []}\n", "coco");
+    check_format(folder, "a", "{\"images\" : [\n{\"id\": 1}],\n\"annotations\": []}", "coco");
+    check_format(folder, "a", "{\"images\": [\"x.png\"]}\r\n{\"images\": [\"y.png\"]}\r\n",
+                 "manifest");
     check_format(folder, "a", "{\"questions\": []}", "coco");
     check_format(folder, "a", "\xff\xd8\xff\xe0", "files");
     check_format(folder, "a", "P6\n1 1\n255\nabc", "files");
