@@ -66,7 +66,7 @@ struct journal_params {
     size_t n_settings;
     const char *info_json;   /* an object for run.json: versions, machine, arguments; may change */
     bool retry_errors;       /* records that failed count as not done */
-    const char *retry_class; /* with it: only failures whose reason's class is this; NULL: all */
+    const char *retry_class; /* with it: only failures of this class (else ERR_USAGE); NULL: all */
     const char *job; /* the batch system's name of this job, for others' messages; or NULL */
     double stale_s;  /* a lock whose holder shows no life for so long is taken over; 0: 60 s */
     bool *held;      /* not NULL: set, without a message, when another holds the lock */

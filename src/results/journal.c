@@ -98,6 +98,8 @@ int journal_open(struct journal **out, const struct journal_params *p,
     struct journal *j;
     int rc;
 
+    if (p->retry_class)
+        TRY(line_check_class(p->retry_class));
     TRY(alloc_journal(&j, p));
     TRY_GOTO(settings_copy(&j->settings, p->setting, p->n_settings), close_j);
     TRY_GOTO(settings_digest(&j->settings, &j->config), close_j);

@@ -149,6 +149,21 @@ static const char *class_of(int rc, const char *why)
     }
 }
 
+int line_check_class(const char *word)
+{
+    static const char *const words[] = {"missing", "denied", "input",   "unsupported", "io",
+                                        "memory",  "range",  "timeout", "internal"};
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(words[i], word) == 0)
+            return OK;
+    }
+    return FAIL(ERR_USAGE,
+                "no failure is of class \"%.80s\"; there are missing, denied, input, unsupported, "
+                "io, memory, range, timeout, internal",
+                word);
+}
+
 static int put_good(FILE *f, const struct result *r)
 {
     TRY(put_answer(f, r->text, r->n_text));

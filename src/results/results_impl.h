@@ -56,6 +56,7 @@ struct line {
 };
 /* New strings that end in a newline; the caller frees them. */
 int line_make(char **out, size_t *n_bytes, const struct result *r, uint64_t config);
+int line_check_class(const char *word); /* ERR_USAGE names the classes there are */
 int line_make_header(char **out, size_t *n_bytes, int segment, const struct settings *s);
 /* Does text end in a checksum that is right? The newline is not part of text. */
 bool line_is_sealed(const char *text, size_t n_bytes);

@@ -294,6 +294,10 @@ static void test_failures_are_retried_when_asked(void **state)
     assert_true(results_case_done(j, 13)); /* one more try a start */
     assert_int_equal(journal_n_failed(j), 3);
     journal_close(j);
+
+    p.retry_class = "lost";
+    assert_int_equal(journal_open(&j, &p, &report), ERR_USAGE);
+    assert_non_null(strstr(log_last_error(), "\"lost\"; there are missing, denied, input"));
 }
 
 static void test_directories_are_made(void **state)
