@@ -6,6 +6,7 @@
 
 #include "build_info.h"
 #include "config_text.h"
+#include "dataset.h"
 #include "h5.h"
 #include "identity.h"
 #include "info_plan.h"
@@ -97,6 +98,7 @@ static void print_program(FILE *f, bool json)
     fact[n++] = (struct fact){"hdf5", h5_library()};
     fact[n++] = (struct fact){"sentencepiece", tokenizer_library()};
     fact[n++] = (struct fact){"images", image_libraries()};
+    fact[n++] = (struct fact){"archives", dataset_libraries()};
     fact[n++] = (struct fact){"ops", ops_text()};
     fact[n++] = (struct fact){"cpu", cpu};
     print_facts(f, fact, n, json);
