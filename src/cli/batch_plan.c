@@ -68,14 +68,19 @@ static int look_at_input(struct batch_plan *p, const struct options *o)
 {
     struct dataset_params params = batch_dataset_params(o);
     struct dataset *d;
+    bool once;
     int rc;
 
     params.limit = -1; /* a start without the limit must come to the same */
     p->max_images = o->max_images > 0 ? o->max_images : 1;
     TRY(dataset_open(&d, &params));
     p->identity = strdup(dataset_identity(d));
+    once = strcmp(dataset_format_name(d), "once") == 0;
     rc = p->identity ? OK : FAIL(ERR_NOMEM, "identity of the input");
-    if (rc == OK && o->max_images == 0 && strcmp(o->input, "-") != 0)
+    if (rc == OK && once && o->shards > 0)
+        rc = FAIL(ERR_USAGE, "--shards reads the input for each shard: %s can be read once only",
+                  o->input);
+    if (rc == OK && !once && o->max_images == 0)
         rc = look_at(d, &p->max_images);
     dataset_close(d);
     return rc;

@@ -5,6 +5,7 @@
 
 Also going on with a finished or limited directory, and the files beside results.jsonl.
 """
+import json
 import os
 import subprocess
 import sys
@@ -36,10 +37,44 @@ def test_going_on():
     whole = fresh("whole")
     batch(1, IMAGES, whole)
     check("as one run", read(out) == read(whole))
+    check("pictures by the input's names", [r["image"] for r in rows(out)] == sorted(os.listdir(IMAGES)), rows(out))
     check("nothing twice", sorted(line["index"] for line in journal_lines(out)) == list(range(12)))
     status, err = batch(3, IMAGES, out)
     check("nothing left to do", status == 0 and "answered=0" in err and "before=12" in err, (status, err))
     check("still the same", read(out) == read(whole))
+
+
+def test_first_records():
+    """What the first records need is found without --limit; what can be read once only is not looked at."""
+    names = [os.path.join(IMAGES, n) for n in sorted(os.listdir(IMAGES))]
+    manifest = os.path.join(TMP, "growing.jsonl")
+    with open(manifest, "w") as f:
+        for i in range(3):
+            f.write(json.dumps({"images": names[:i + 1]}) + "\n")
+    out = fresh("growing")
+    status, err = batch(1, manifest, out, "--limit", 1)
+    check("one picture", status == 0 and len(rows(out)) == 1, (status, err))
+    status, err = batch(1, manifest, out)
+    check("then more pictures", status == 0 and "answered=2" in err, (status, err))
+    fifo = os.path.join(TMP, "growing.fifo")
+    if not os.path.exists(fifo):
+        os.mkfifo(fifo)
+    with open(manifest, "w") as f:
+        f.writelines(name + "\n" for name in names[:3])
+    writer = subprocess.Popen(["sh", "-c", 'cat "$0" > "$1"', manifest, fifo])
+    through = fresh("through")
+    status, err = batch(1, fifo, through, "--format", "list")
+    writer.kill()
+    writer.wait()
+    check("a FIFO", status == 0 and len(rows(through)) == 3, (status, err))
+    status, err = batch(1, fifo, fresh("shared"), "--shards", 2)
+    check("a FIFO in shards is refused", status == 64 and "growing.fifo can be read once only" in err, (status, err))
+    status, err = batch(1, IMAGES, fresh("lost"), "--retry-errors=lost")
+    check("a class that is none", status == 64 and '"lost"; there are missing' in err, (status, err))
+    empty = fresh("empty")
+    os.makedirs(empty)
+    status, err = batch(1, empty, fresh("nothing"))
+    check("a folder without pictures", status == 65 and f"{empty}: holds no pictures" in err, (status, err))
 
 
 def test_files():
@@ -64,4 +99,4 @@ def test_files():
 
 if __name__ == "__main__":
     os.chdir(ROOT)
-    sys.exit(main([test_shapes, test_going_on, test_files]))
+    sys.exit(main([test_shapes, test_going_on, test_first_records, test_files]))
