@@ -267,9 +267,8 @@ static int compare_vectors(const struct preflight *p)
 
 int preflight_run(const struct options *o, struct comm *world, struct comm *group, FILE *f)
 {
-    const bool is_told = comm_rank(world) == 0 && o->log_format == LOG_TEXT; /* a table is no JSON */
-    struct preflight p = {
-        .options = o, .world = world, .group = group, .f = is_told ? f : NULL};
+    const bool is_told = comm_rank(world) == 0 && o->log_format == LOG_TEXT; /* no JSON */
+    struct preflight p = {.options = o, .world = world, .group = group, .f = is_told ? f : NULL};
     int rc = collect(&p);
 
     if (rc == OK && p.f)

@@ -86,8 +86,7 @@ static enum dataset_format of_json(const char *bytes, size_t n)
     if (has_key(bytes, n_line, "\"image\"") || has_key(bytes, n_line, "\"video\"") ||
         has_key(bytes, n_line, "\"prefix\"") || has_key(bytes, n_line, "\"prompt\""))
         return DATASET_MANIFEST;
-    if (newline && has_key(bytes, n_line, "\"images\"") &&
-        !lists_objects(bytes, n, "\"images\""))
+    if (newline && has_key(bytes, n_line, "\"images\"") && !lists_objects(bytes, n, "\"images\""))
         return DATASET_MANIFEST;
     return is_coco ? DATASET_COCO : DATASET_MANIFEST;
 }
