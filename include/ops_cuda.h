@@ -54,7 +54,8 @@ struct ops_cuda_need {
 /* Pure: 0 when it fits, else the smallest rank count up to max_ranks with which it would, assuming
  * as many GPUs as this one; -1 when none would. */
 int ops_cuda_fit(const struct ops_cuda_need *need, const struct ops_cuda_memory *memory);
-/* Logs the plan. ERR_NOMEM, with the numbers and the rank count that would fit, when it does not. */
+/* Logs the plan. ERR_NOMEM, with the numbers and the rank count that would fit, where it does
+ * not. */
 int ops_cuda_check_fit(const struct ops_cuda_need *need, const struct ops_cuda_memory *memory);
 
 /* The GPU of this rank: the node's ranks take its GPUs in turn. Pure. */

@@ -18,6 +18,7 @@ enum { MAX_TOK = 300, MAX_COLS = 4608, THREADS = 2 };
 
 /* Of the table under test. */
 static enum ops_phase phase_now;
+static bool is_shim;
 
 static int open_ref(void **state)
 {
@@ -96,6 +97,7 @@ static int open_gpu(void **state, int (*open)(struct device **, const struct ops
         return -1;
     ops_set_phase(d, phase);
     phase_now = phase;
+    is_shim = open == ops_open_cuda_shim;
     *state = d;
     return 0;
 }
@@ -196,6 +198,11 @@ double case_x_rounding(const struct device *d, enum dtype weights)
 double case_attention_rounding(const struct device *d, enum dtype precision)
 {
     return (has_bf16(d) || is_gpu(d)) && phase_now == OPS_PHASE_PREFILL && precision == DTYPE_BF16 ? 0x1p-9 : 0.0;
+}
+
+size_t case_query_stride(const struct device *d)
+{
+    return is_gpu(d) && is_shim ? 17 : 1;
 }
 
 void *case_put(struct device *d, const void *host, size_t n_bytes)

@@ -25,6 +25,9 @@ double case_x_rounding(const struct device *d, enum dtype weights);
 /* The same for the four factors of attention: tables with bf16 instructions round them in prefill. */
 double case_attention_rounding(const struct device *d, enum dtype precision);
 
+/* Which queries to try alone: every one, but for kernels run on the host, which take their time. */
+size_t case_query_stride(const struct device *d);
+
 void *case_put(struct device *d, const void *host, size_t n_bytes);
 void *case_room(struct device *d, size_t n_bytes);
 void case_get(struct device *d, void *host, const void *dev, size_t n_bytes);

@@ -221,7 +221,7 @@ static void check_attention(struct device *d, const struct attention_case *c, en
 
     /* each query alone: the same bits */
     a.n_tok = 1;
-    for (size_t t = 0; t < c->n_tok; t++) {
+    for (size_t t = 0; t < c->n_tok; t += case_query_stride(d)) {
         const size_t at = t * c->n_heads * c->d_head;
 
         a.pos0 = c->pos0 + t;

@@ -2,8 +2,8 @@
 //
 // A block makes 128 tokens by 128 columns (64 pairs of a gated layer, 64 columns of exact sums)
 // with eight warps; K passes in tiles of 32 through three stages of shared memory. Inputs were
-// rounded to bf16 before (kernel_bf16_rows). Q8 weights go in as their integers, exact in bf16, and the row's
-// scale follows the sum; Q4 weights are rounded to bf16.
+// rounded to bf16 before (kernel_bf16_rows). Q8 weights go in as their integers, exact in
+// bf16, and the row's scale follows the sum; Q4 weights are rounded to bf16.
 //
 // Every output is summed over K in the same order, wherever it lies in a block, so its bits depend
 // on its two rows alone. Exact sums: tiles never cross a chunk's border; behind its last tile a

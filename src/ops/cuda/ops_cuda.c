@@ -1,7 +1,7 @@
 /* The table of CUDA kernels, and the life of a device.
  *
- * Opening asks the driver first (gpus.c), so that a machine without a GPU gets a sentence, not CUDA's
- * codes. Whatever a call needs besides its operands is allocated here or by ops_reserve. */
+ * Opening asks the driver first (gpus.c), so that a machine without a GPU gets a sentence, not
+ * CUDA's codes. Whatever a call needs besides its operands is allocated here or by ops_reserve. */
 #include "ops_cuda.h"
 
 #include <stdlib.h>
