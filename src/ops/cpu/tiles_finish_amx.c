@@ -26,15 +26,14 @@ static void add_bias(float *tile, const float bias[16])
 
 static void gelu(float *tile)
 {
-    for (size_t i = 0; i < TILE; i += VEC)
-        vec_store(tile + i, vec_gelu_tanh(vec_load(tile + i)));
+    for (size_t i = 0; i < TILE; i++)
+        tile[i] = lane_gelu_tanh(tile[i]);
 }
 
-static void gate(float *tile, const float *up)
+static void gate(float *restrict tile, const float *restrict up)
 {
-    for (size_t i = 0; i < TILE; i += VEC)
-        vec_store(tile + i, (struct vec){_mm512_mul_ps(vec_gelu_tanh(vec_load(tile + i)).v,
-                                                       vec_load(up + i).v)});
+    for (size_t i = 0; i < TILE; i++)
+        tile[i] = lane_gelu_tanh(tile[i]) * up[i];
 }
 
 /* y[token][row], n_tok by n_cols of them. */

@@ -144,29 +144,4 @@ static inline int vec_add_fixed(int64_t *sum, struct vec a, float limit, bool fi
     return bad ? __builtin_popcount(bad) : 0;
 }
 
-/* GELU in its tanh form: 0.5 x (1 + tanh u) is x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715
- * x^3). exp is 2^n times a polynomial within 2^-22; the quotient an estimate with one correction. */
-static inline struct vec vec_gelu_tanh(struct vec a)
-{
-    const __m512 x = a.v, one = _mm512_set1_ps(1.0f);
-    const __m512 u = _mm512_mul_ps(
-        x, _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.0713548163f * 1.44269504f),
-                           _mm512_set1_ps(-1.59576912f * 1.44269504f))); /* -2 u / ln 2 */
-    const __m512 t = _mm512_min_ps(u, _mm512_set1_ps(126.0f)); /* beyond it x is multiplied by 0 */
-    const __m512 n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 r = _mm512_sub_ps(t, n);
-    __m512 p = _mm512_set1_ps(1.5403530e-4f), q;
-
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3333558e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.6181291e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5504109e-2f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4022651e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9314718e-1f));
-    p = _mm512_fmadd_ps(p, r, one);
-    p = _mm512_add_ps(_mm512_scalef_ps(p, n), one);
-    q = _mm512_rcp14_ps(p);
-    q = _mm512_fmadd_ps(q, _mm512_fnmadd_ps(p, q, one), q);
-    return (struct vec){_mm512_mul_ps(x, q)};
-}
-
 #endif
