@@ -17,6 +17,7 @@
 #include "json.h"
 #include "quant.h"
 #include "status.h"
+#include "weights_safetensors.h"
 
 enum { MAX_INDEX_BYTES = 16 << 20, MAX_CARRIED_BYTES = 64 << 20, MAX_TENSORS = 1 << 16 };
 
@@ -62,26 +63,6 @@ size_t weights_h5_chunk(const struct weights_request *r)
 
 /* ---- reading ---- */
 
-static int read_plain(const struct h5_model *m, int64_t at, char *to, size_t n)
-{
-    while (n > 0) {
-        ssize_t got = pread(m->fd, to, n < (1u << 30) ? n : 1u << 30, (off_t)at);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return FAIL(ERR_IO, "%s: reading at byte %lld: %s", m->path, (long long)at,
-                        strerror(errno));
-        if (got == 0)
-            return FAIL(ERR_MODEL, "%s: ends at byte %lld (is it truncated?)", m->path,
-                        (long long)at);
-        to += got;
-        at += got;
-        n -= (size_t)got;
-    }
-    return OK;
-}
-
 /* Columns in bytes. Whole rows of a contiguous matrix are one read. */
 static int read_bytes_of(struct h5_model *m, const char *dataset, const struct weights_rect *r,
                          size_t row_bytes, void *out)
@@ -92,7 +73,8 @@ static int read_bytes_of(struct h5_model *m, const char *dataset, const struct w
 
     TRY(h5_offset(m->file, dataset, &at));
     if (at >= 0 && r->n_cols == row_bytes)
-        return read_plain(m, at + (int64_t)(r->row0 * row_bytes), out, r->n_rows * row_bytes);
+        return st_bytes_read(m->fd, m->path, at + (int64_t)(r->row0 * row_bytes), out,
+                             r->n_rows * row_bytes);
     rc = h5_read_slab(m->file, dataset, &slab, out);
     return rc == ERR_INPUT ? ERR_MODEL : rc;
 }

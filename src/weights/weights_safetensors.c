@@ -374,26 +374,31 @@ void st_file_close(struct st_file *f)
     f->path = NULL;
 }
 
-int st_file_read(const struct st_file *f, int64_t at, void *out, size_t n_bytes)
+int st_bytes_read(int fd, const char *path, int64_t at, void *out, size_t n_bytes)
 {
     enum { AT_ONCE = 1 << 30 }; /* one call moves less than 2 GiB */
     char *to = out;
 
     while (n_bytes > 0) {
-        ssize_t n = pread(f->fd, to, n_bytes < AT_ONCE ? n_bytes : AT_ONCE, (off_t)at);
+        ssize_t n = pread(fd, to, n_bytes < AT_ONCE ? n_bytes : AT_ONCE, (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return FAIL(ERR_IO, "%s: reading at byte %lld: %s", f->path, (long long)at,
+            return FAIL(ERR_IO, "%s: reading at byte %lld: %s", path, (long long)at,
                         strerror(errno));
         if (n == 0)
-            return FAIL(ERR_MODEL, "%s: ends at byte %lld: it became shorter while in use", f->path,
+            return FAIL(ERR_MODEL, "%s: ends at byte %lld: it became shorter while in use", path,
                         (long long)at);
         to += n;
         at += n;
         n_bytes -= (size_t)n;
     }
     return OK;
+}
+
+int st_file_read(const struct st_file *f, int64_t at, void *out, size_t n_bytes)
+{
+    return st_bytes_read(f->fd, f->path, at, out, n_bytes);
 }
 
 void st_file_prefetch(const struct st_file *f, int64_t at, size_t n_bytes)

@@ -49,6 +49,8 @@ void st_file_close(struct st_file *f);
 /* n_bytes from byte `at` of the file. A file that became shorter is ERR_MODEL, never a signal:
  * nothing is mapped. */
 int st_file_read(const struct st_file *f, int64_t at, void *out, size_t n_bytes);
+/* The same of any open file. */
+int st_bytes_read(int fd, const char *path, int64_t at, void *out, size_t n_bytes);
 /* Tells the system that these bytes are wanted soon. */
 void st_file_prefetch(const struct st_file *f, int64_t at, size_t n_bytes);
 
