@@ -183,16 +183,14 @@ static bool is_gpu(const struct device *d)
     return strcmp(ops_name(d), "cuda") == 0;
 }
 
-/* A GPU rounds inputs, and Q4 weights, to bf16 in prefill. */
+/* Inputs rounded to bf16, and Q4 weights, too; by a GPU in prefill only. */
 double case_x_rounding(const struct device *d, enum dtype weights)
 {
-    if (is_gpu(d))
-        return phase_now == OPS_PHASE_PREFILL && weights != DTYPE_F32 && weights != DTYPE_F16
-                   ? 0x1.02p-8
-                   : 0.0;
-    if (!has_bf16(d) || weights == DTYPE_F32 || weights == DTYPE_F16)
+    const bool rounds = is_gpu(d) ? phase_now == OPS_PHASE_PREFILL : has_bf16(d);
+
+    if (!rounds || weights == DTYPE_F32 || weights == DTYPE_F16)
         return 0.0;
-    return weights == DTYPE_Q4 ? 0x1p-7 + 0x1p-16 : 0x1p-8;
+    return weights == DTYPE_Q4 ? 0x1p-7 + 0x1p-16 : 0x1.02p-8;
 }
 
 double case_attention_rounding(const struct device *d, enum dtype precision)
