@@ -12,6 +12,8 @@
 #   tasks > CPUs        waiting ranks give way; without that an exchange may take milliseconds
 #   exit status 75      the program stopped early and goes on when started again: the job is requeued,
 #                       at most MAX_RESTARTS (100) times. Any other status ends the job.
+#   exit status 139     within CRASH_SECONDS (20) of the start: Open MPI 4.1 crashed while its ranks were
+#                       meeting, before the program did anything; it is started again, at most twice
 set -euo pipefail
 
 # shellcheck source=launch/common.sh
@@ -24,7 +26,7 @@ Usage: launch/slurm.sh [--no-requeue] [--dry-run] -- PROGRAM ARGS...
   --no-requeue   pass status 75 on and leave the job alone
   --dry-run      print the command line and start nothing
 Variables: LAUNCHER=mpirun (Open MPI's, inside the allocation: for a Slurm without PMIx; --signal does not
-reach all ranks then, --deadline does), CPU_BIND (cores), RESERVE, MAX_RESTARTS, SRUN_ARGS, PALIGRID (the program)
+reach all ranks then, --deadline does), CPU_BIND (cores), CRASH_SECONDS, RESERVE, MAX_RESTARTS, SRUN_ARGS, PALIGRID (the program)
 TEXT
 }
 
@@ -111,6 +113,17 @@ requeue() {
     fi
 }
 
+# Leaves `status`.
+run_command() {
+    local next began
+    for next in again again no; do
+        began=$SECONDS status=0
+        "${command[@]}" || status=$?
+        ((status == 139 && SECONDS - began <= ${CRASH_SECONDS:-20})) || return 0
+        [[ $next = no ]] || echo "$LAUNCH_NAME: crashed while starting (status 139); it is started again" >&2
+    done
+}
+
 may_requeue=yes dry_run=no
 while (($# > 0)); do
     case $1 in
@@ -146,7 +159,6 @@ if [[ $dry_run = yes ]]; then
 fi
 ((${#environment[@]} == 0)) || export "${environment[@]}"
 trap : TERM USR1 # meant for the ranks, which get them, too; this script waits for their end
-status=0
-"${command[@]}" || status=$?
+run_command
 ((status != 75)) || [[ $may_requeue = no ]] || requeue
 exit "$status"

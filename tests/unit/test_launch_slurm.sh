@@ -72,6 +72,27 @@ for code in 0 1 65 70 137 143; do
     ended "$code"
     same "$code does not" "$code " "$status $requeued"
 done
+
+# A start that crashes is tried again: srun counts its calls and crashes for the first n of them.
+crashing() { # CRASHES, and the status after them
+    slurm pmix N/A "$2"
+    printf '#!/bin/sh\n[ "$1" != --mpi=list ] || { echo pmix; exit; }\necho x >>"%s/calls"\n[ "$(wc -l <"%s/calls")" -gt %s ] || exit 139\nexit %s\n' \
+        "$tmp" "$tmp" "$1" "$2" >"$tmp/srun"
+    rm -f "$tmp/calls"
+    status=0
+    job launch/slurm.sh -- prog 2>"$tmp/err" || status=$?
+    calls=$(wc -l <"$tmp/calls")
+}
+crashing 1 0
+same "one crash is made up for" "0 2" "$status $calls"
+holds "and told" "crashed while starting" "$(cat "$tmp/err")"
+crashing 2 1
+same "two crashes" "1 3" "$status $calls"
+crashing 9 0
+same "no more than two more tries" "139 3" "$status $calls"
+CRASH_SECONDS=-1 crashing 9 0
+same "a crash later on stays one" "139 1" "$status $calls"
+
 ended 75 --no-requeue
 same "unless it shall not" "75 " "$status $requeued"
 SLURM_RESTART_COUNT=100 ended 75
