@@ -29,10 +29,12 @@ enum {
 
 static void say_why(const struct coordinator *c, const char *why)
 {
+    const int64_t left_us = c->drain_until_us - clock_us();
+
     log_root(LOG_WARN, "coord",
              "stopping: reason=%s open=%" PRId64 " done=%" PRId64 " may_take_s=%.1f", why,
              c->progress.n_open, c->progress.n_answered + c->progress.n_failed,
-             (double)(c->drain_until_us - clock_us()) / 1e6);
+             left_us > 0 ? (double)left_us / 1e6 : 0.0);
 }
 
 static int begin_drain(struct coordinator *c, enum coord_end end, const char *why)
@@ -105,8 +107,12 @@ static int watch(struct coordinator *c)
 static void judge(struct coordinator *c)
 {
     if (c->phase == PHASE_RUN && deal_is_done(c) && c->progress.n_open == 0) {
+        const bool is_bad = c->read_rc == OK && fails_too_often(c); /* the last ones, too, count */
+
         c->rc = c->read_rc;
-        end_now(c, COORD_COMPLETE);
+        if (is_bad)
+            say_why(c, "--max-error-rate");
+        end_now(c, is_bad ? COORD_ERRORS : COORD_COMPLETE);
     }
     if (c->phase == PHASE_DRAIN) {
         bool all = true;

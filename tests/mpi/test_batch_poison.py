@@ -111,6 +111,9 @@ def test_too_many():
     check("too many failures", status == 65 and "max-error-rate" in err and not os.path.exists(os.path.join(out, "_SUCCESS")), (status, err))
     status, err = batch(2, folder, out, "--max-error-rate", 1)
     check("going on", status == 1 and len(rows(out)) == 90 and len(rows(out, "errors.jsonl")) == 40, (status, err))
+    folder = picture_set("late-rot", 0, [(f"{i}.jpg", put(b"not a picture")) for i in range(100)])
+    status, err = batch(1, folder, fresh("late-rot-out"))
+    check("too many with the last of the input", status == 65 and "max-error-rate" in err, (status, err))
 
 
 if __name__ == "__main__":
