@@ -13,7 +13,6 @@
 
 #include "status.h"
 
-enum { TILE_TOKENS = 256 }; /* of vision.c and decoder.c */
 
 #define NORM 1.0
 #define FINISH 2.0
@@ -54,16 +53,17 @@ void cost_add(struct cost_work *a, const struct cost_work *b, double n)
 /* Exact sums of n rows of d elements and the counter, tile by tile. */
 static void add_row_sums(struct cost_work *w, double layers, double n, double d)
 {
-    const double full = floor(n / TILE_TOKENS), rest = n - full * TILE_TOKENS;
+    const double tile = (double)tp_tile_rows((size_t)n);
+    const double full = floor(n / tile), rest = n - full * tile;
 
-    add_sum(w, layers * full, (TILE_TOKENS * d + 1) * 8);
+    add_sum(w, layers * full, (tile * d + 1) * 8);
     if (rest > 0)
         add_sum(w, layers, (rest * d + 1) * 8);
 }
 
 static double n_tiles(double n)
 {
-    return ceil(n / TILE_TOKENS);
+    return ceil(n / (double)tp_tile_rows((size_t)n));
 }
 
 static double chunks(double n, double grain)
@@ -94,10 +94,11 @@ struct cost_work cost_of_image(const struct model_config *c, const struct tp_pla
     return k;
 }
 
-/* Rows through all layers; attention and what is read are the callers'. */
-static struct cost_work layers_work(const struct text_config *t, const struct tp_plan *p, double n)
+/* n rows through some layers; attention and what is read are the callers'. */
+static struct cost_work layers_work(const struct text_config *t, const struct tp_plan *p,
+                                    double layers, double n)
 {
-    const double d = t->d_model, layers = t->n_layers, heads = length(p->heads);
+    const double d = t->d_model, heads = length(p->heads);
     const double q = heads * t->d_head, kv = length(p->kv_heads) * t->d_head, ff = length(p->ff);
     struct cost_work k = {0};
 
@@ -141,7 +142,19 @@ double cost_row_elements(const struct model_config *c, double n_tok)
     const double text = n_tok * c->text.d_model;
 
     return vision * (NORM * (2 * c->vision.n_layers + 1) + FINISH * 2 * c->vision.n_layers) +
-           text * (NORM * (4 * c->text.n_layers + 1) + FINISH * 2 * c->text.n_layers);
+           text * (NORM * (4 * (c->text.n_layers - 1) + 1) + FINISH * 2 * (c->text.n_layers - 1));
+}
+
+/* The last layer of a prompt: keys and values of all tokens, everything else of the last one. */
+static void add_last_layer(struct cost_work *k, const struct text_config *t,
+                           const struct tp_plan *p, double n_tok)
+{
+    const struct cost_work last = layers_work(t, p, 1, 1);
+    const double heads = length(p->heads), kv = length(p->kv_heads) * t->d_head;
+
+    cost_add(k, &last, 1);
+    k->flops += (n_tok - 1) * 2 * t->d_model * 2 * kv + 4 * n_tok * heads * t->d_head;
+    k->elements += (n_tok - 1) * STORE * 2 * kv + SCORE * n_tok * heads;
 }
 
 struct cost_work cost_of_prompt(const struct model_config *c, const struct tp_plan *p,
@@ -149,12 +162,14 @@ struct cost_work cost_of_prompt(const struct model_config *c, const struct tp_pl
 {
     const struct text_config *t = &c->text;
     const double n_text = n_tok > c->vision.n_patches ? n_tok - c->vision.n_patches : n_tok;
-    struct cost_work k = layers_work(t, p, n_tok);
+    const double layers = t->n_layers - 1, heads = length(p->heads);
+    struct cost_work k = layers_work(t, p, layers, n_tok);
 
-    k.flops += 4 * n_tok * n_tok * length(p->heads) * t->d_head * t->n_layers;
-    k.elements += SCORE * n_tok * n_tok * length(p->heads) * t->n_layers;
-    k.bytes =
-        w->text_bytes * t->n_layers * (whole_params(t, p) + n_tiles(n_tok) * tiled_params(t, p));
+    k.flops += 4 * n_tok * n_tok * heads * t->d_head * layers;
+    k.elements += SCORE * n_tok * n_tok * heads * layers;
+    add_last_layer(&k, t, p, n_tok);
+    k.bytes = w->text_bytes * (t->n_layers * whole_params(t, p) +
+                               (layers * n_tiles(n_tok) + 1) * tiled_params(t, p));
     add_ends(&k, c, p, w, n_text, 1);
     return k;
 }
@@ -163,7 +178,7 @@ struct cost_work cost_of_step(const struct model_config *c, const struct tp_plan
                               const struct cost_weights *w, double n_seqs, double context)
 {
     const struct text_config *t = &c->text;
-    struct cost_work k = layers_work(t, p, n_seqs);
+    struct cost_work k = layers_work(t, p, t->n_layers, n_seqs);
 
     k.step_flops = k.flops;
     k.flops = 0;

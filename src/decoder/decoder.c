@@ -17,16 +17,13 @@
 #include "decoder_impl.h"
 #include "status.h"
 
-/* Rows of the feed-forward layer and of the exact sums that are in memory at once. */
-enum { TILE_TOKENS = 256 };
-
 /* What a pass of n_tok tokens holds in the step arena. */
 struct decoder_buffers {
     float *y;       /* [n_tok, d_model] normed              */
     float *f;       /* [n_tok, d_model] a sub-layer's output */
     float *q, *att; /* [n_tok, local heads * d_head]        */
     float *k, *v;   /* [n_tok, local KV heads * d_head]     */
-    float *ff;      /* [TILE_TOKENS, local feed-forward]    */
+    float *ff;      /* [tile_room, local feed-forward]      */
 };
 
 /* One pass: what every layer needs to know of it. */
@@ -44,9 +41,15 @@ static size_t range_len(struct tp_range r)
     return r.end - r.begin;
 }
 
-static size_t tile_tokens(size_t n_tok)
+static size_t least(size_t a, size_t b)
 {
-    return n_tok < TILE_TOKENS ? n_tok : TILE_TOKENS;
+    return a < b ? a : b;
+}
+
+/* Rows of a tile at most; fewer tokens may make longer tiles than more. */
+static size_t tile_room(size_t n_tok)
+{
+    return least(n_tok, TP_TILE_ROWS);
 }
 
 /* Local KV head of each local query head; heads of a group share one (contiguous groups). */
@@ -108,7 +111,7 @@ enum dtype decoder_weights_dtype(const struct decoder *d)
 
 size_t decoder_row_elems(const struct model_config *cfg, size_t n_tok)
 {
-    return tile_tokens(n_tok) * (size_t)cfg->text.d_model;
+    return tile_room(n_tok) * (size_t)cfg->text.d_model;
 }
 
 size_t decoder_step_bytes(const struct model_config *cfg, const struct tp_plan *plan, size_t n_tok)
@@ -118,7 +121,7 @@ size_t decoder_step_bytes(const struct model_config *cfg, const struct tp_plan *
     return 2 * arena_round(n_tok * d * sizeof(float)) +
            2 * arena_round(n_tok * range_len(plan->heads) * d_head * sizeof(float)) +
            2 * arena_round(n_tok * range_len(plan->kv_heads) * d_head * sizeof(float)) +
-           arena_round(tile_tokens(n_tok) * range_len(plan->ff) * sizeof(float));
+           arena_round(tile_room(n_tok) * range_len(plan->ff) * sizeof(float));
 }
 
 static struct decoder_buffers take_buffers(const struct decoder *d, struct arena *a, size_t n_tok)
@@ -135,7 +138,7 @@ static struct decoder_buffers take_buffers(const struct decoder *d, struct arena
         .att = arena_take(a, n_tok * q_cols * sizeof(float)),
         .k = arena_take(a, n_tok * kv_cols * sizeof(float)),
         .v = arena_take(a, n_tok * kv_cols * sizeof(float)),
-        .ff = arena_take(a, tile_tokens(n_tok) * range_len(plan->ff) * sizeof(float)),
+        .ff = arena_take(a, tile_room(n_tok) * range_len(plan->ff) * sizeof(float)),
     };
 }
 
@@ -235,15 +238,16 @@ static int attention_block(struct decoder *d, int layer, const struct pass *p)
     const size_t n = (size_t)d->cfg->d_model, d_head = (size_t)d->cfg->d_head;
     const size_t n_chunks = (size_t)d->cfg->n_heads;
     const size_t n_cols = range_len(tp_plan_of(d->tp)->heads) * d_head;
+    const size_t tile = tp_tile_rows(p->n_tok - p->from);
 
     TRY(ops_linear(d->dev, p->s.q + p->from * n_cols, p->s.y + p->from * n, &w->q_w, NULL,
                    OPS_ACT_NONE, p->n_tok - p->from));
     TRY(ops_linear(d->dev, p->s.k, p->s.y, &w->k_w, NULL, OPS_ACT_NONE, p->n_tok));
     TRY(ops_linear(d->dev, p->s.v, p->s.y, &w->v_w, NULL, OPS_ACT_NONE, p->n_tok));
     TRY(attend(d, layer, p));
-    for (size_t t = p->from; t < p->n_tok; t += TILE_TOKENS)
+    for (size_t t = p->from; t < p->n_tok; t += tile)
         TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.att + t * n_cols, &w->o_w, d_head, n_chunks,
-                          NULL, NULL, tile_tokens(p->n_tok - t), "attention output"));
+                          NULL, NULL, least(tile, p->n_tok - t), "attention output"));
     return OK;
 }
 
@@ -253,9 +257,10 @@ static int feed_forward_block(struct decoder *d, int layer, const struct pass *p
     const struct decoder_layer *w = &d->layers[layer];
     const size_t n = (size_t)d->cfg->d_model, grain = tp_plan_of(d->tp)->ff_grain;
     const size_t n_chunks = ((size_t)d->cfg->d_ff + grain - 1) / grain;
+    const size_t tile = tp_tile_rows(p->n_tok - p->from);
 
-    for (size_t t = p->from; t < p->n_tok; t += TILE_TOKENS) {
-        const size_t n_tok = tile_tokens(p->n_tok - t);
+    for (size_t t = p->from; t < p->n_tok; t += tile) {
+        const size_t n_tok = least(tile, p->n_tok - t);
 
         TRY(ops_linear_geglu(d->dev, p->s.ff, p->s.y + t * n, &w->gate_w, &w->up_w, n_tok));
         TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.ff, &w->down_w, grain, n_chunks, NULL, NULL,

@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "sizes.h"
 #include "status.h"
 #include "tp_impl.h"
 
@@ -40,6 +41,14 @@ size_t tp_grain(size_t n_ff, size_t n_heads)
     while (grain > 1 && n_ff / grain < GRAINS_PER_HEAD * n_heads)
         grain /= 2;
     return grain;
+}
+
+size_t tp_tile_rows(size_t n_rows)
+{
+    enum { STEP = 16 }; /* what the widest kernels take at once */
+    const size_t n_tiles = (n_rows + TP_TILE_ROWS - 1) / TP_TILE_ROWS;
+
+    return n_tiles <= 1 ? n_rows : size_align((n_rows + n_tiles - 1) / n_tiles, STEP);
 }
 
 struct tp_range tp_vocab_range(size_t n_vocab, int n_ranks, int rank)

@@ -16,9 +16,6 @@
 #include "sizes.h"
 #include "status.h"
 
-/* Rows of the feed-forward layer and of the exact sums that are in memory at once. */
-enum { TILE_TOKENS = 256 };
-
 struct vision_layer {
     struct tensor ln1_w, ln1_b;  /* [d] */
     struct tensor q_w, k_w, v_w; /* [d_local, d] */
@@ -49,7 +46,7 @@ struct vision_step {
     float *q, *k, *v;       /* [n, d_local]                        */
     float *kept_k, *kept_v; /* pages of keys and values      */
     float *att;             /* [n, d_local]                        */
-    float *ff;              /* [TILE_TOKENS, ff_local]             */
+    float *ff;              /* [tp_tile_rows, ff_local]            */
     float *patches;         /* [n, 3 * patch^2]                    */
 };
 
@@ -212,9 +209,9 @@ static size_t padded_tokens(const struct vision_config *c)
     return size_align((size_t)c->n_patches, OPS_PAGE_TOKENS);
 }
 
-static size_t tile_tokens(size_t n_tok)
+static size_t least(size_t a, size_t b)
 {
-    return n_tok < TILE_TOKENS ? n_tok : TILE_TOKENS;
+    return a < b ? a : b;
 }
 
 static size_t patch_elems(const struct vision_config *c)
@@ -229,13 +226,13 @@ size_t vision_step_bytes(const struct model_config *cfg, const struct tp_plan *p
 
     return 2 * arena_round(n * d * sizeof(float)) + 4 * arena_round(n * cols * sizeof(float)) +
            2 * arena_round(padded_tokens(c) * cols * sizeof(float)) +
-           arena_round(tile_tokens(n) * range_len(plan->vision_ff) * sizeof(float)) +
+           arena_round(tp_tile_rows(n) * range_len(plan->vision_ff) * sizeof(float)) +
            arena_round(n * patch_elems(c) * sizeof(float));
 }
 
 size_t vision_row_elems(const struct model_config *cfg)
 {
-    return tile_tokens((size_t)cfg->vision.n_patches) * (size_t)cfg->vision.d_model;
+    return tp_tile_rows((size_t)cfg->vision.n_patches) * (size_t)cfg->vision.d_model;
 }
 
 static struct vision_step take_step(const struct vision *v, struct arena *a)
@@ -253,7 +250,7 @@ static struct vision_step take_step(const struct vision *v, struct arena *a)
         .kept_k = arena_take(a, padded_tokens(v->cfg) * cols * sizeof(float)),
         .kept_v = arena_take(a, padded_tokens(v->cfg) * cols * sizeof(float)),
         .att = arena_take(a, n * cols * sizeof(float)),
-        .ff = arena_take(a, tile_tokens(n) * range_len(plan->vision_ff) * sizeof(float)),
+        .ff = arena_take(a, tp_tile_rows(n) * range_len(plan->vision_ff) * sizeof(float)),
         .patches = arena_take(a, n * patch_elems(v->cfg) * sizeof(float)),
     };
 }
@@ -287,11 +284,12 @@ static int attention_block(struct vision *v, const struct vision_layer *w,
     TRY(ops_linear(v->dev, s->v, s->y, &w->v_w, &w->v_b, OPS_ACT_NONE, n));
     TRY(ops_rope_store(v->dev, s->q, s->k, s->v, &kv, 0, 0.0f, n, n_heads, n_heads, d_head));
     TRY(ops_attention(v->dev, s->att, s->q, &kv, &a));
-    for (size_t t = 0; t < n; t += TILE_TOKENS) {
+    for (size_t t = 0; t < n; t += tp_tile_rows(n)) {
         float *x = s->x + t * d;
 
         TRY(tp_row_linear(v->tp, x, s->att + t * cols, &w->out_w, d_head, (size_t)v->cfg->n_heads,
-                          &w->out_b, x, tile_tokens(n - t), "vision attention output"));
+                          &w->out_b, x, least(tp_tile_rows(n), n - t),
+                          "vision attention output"));
     }
     return OK;
 }
@@ -305,8 +303,8 @@ static int feed_forward_block(struct vision *v, const struct vision_layer *w,
                  grain = plan->vision_ff_grain;
     const size_t n_chunks = ((size_t)v->cfg->d_ff + grain - 1) / grain;
 
-    for (size_t t = 0; t < n; t += TILE_TOKENS) {
-        const size_t n_tok = tile_tokens(n - t);
+    for (size_t t = 0; t < n; t += tp_tile_rows(n)) {
+        const size_t n_tok = least(tp_tile_rows(n), n - t);
         float *x = s->x + t * d;
 
         TRY(ops_linear(v->dev, s->ff, s->y + t * d, &w->fc1_w, &w->fc1_b, OPS_ACT_GELU_TANH,
