@@ -10,7 +10,10 @@
 
 #include "status.h"
 
-enum { PATIENCE_MS = 1000 }; /* with a read that is under way when the run ends */
+enum {
+    PATIENCE_MS = 1000,  /* with a read that is under way when the run ends */
+    TURN_SAMPLES = 1024, /* looked at before syncing, signals and signs of life have their turn */
+};
 
 /* ---- reading ahead ---- */
 
@@ -142,10 +145,11 @@ static int find_todo(struct coordinator *c)
     return OK;
 }
 
-/* The next sample with something to do, into c->held; NULL: none has been read yet, or no more. */
+/* The next sample with something to do, into c->held; NULL: none has been read yet, or no more, or
+ * there are many that are done or broken. */
 static int hold_next(struct coordinator *c)
 {
-    while (!c->held && !c->read_ended) {
+    for (int n = 0; n < TURN_SAMPLES && !c->held && !c->read_ended; n++) {
         struct read_item *i = (struct read_item *)queue_take(&c->read, (unsigned)QUEUE_ANY, 0);
 
         if (!i && queue_is_closed(&c->read))

@@ -8,12 +8,13 @@ The poison: a truncated JPEG, a PNG that claims 10^10 pixels, one that inflates 
 that may not be read, a page of HTML, an empty file, a GIF that crashed a decoder, a directory's name. A picture of one pixel is
 good. Then: failures that are kept, failures that are tried again, and too many of them.
 """
+import json
 import os
 import struct
 import sys
 import zlib
 
-from batch_case import IMAGES, ROOT, batch, check, fresh, main, picture_set, read, rows
+from batch_case import IMAGES, ROOT, TMP, batch, check, fresh, main, picture_set, read, rows
 
 
 def put(content):
@@ -116,6 +117,17 @@ def test_too_many():
     check("too many with the last of the input", status == 65 and "max-error-rate" in err, (status, err))
 
 
+def test_long_stretch():
+    """Nothing but broken records for long: results are synced in between, so signals are heard and memory is bounded, too."""
+    manifest, out = os.path.join(TMP, "stretch.jsonl"), fresh("stretch-out")
+    with open(manifest, "w") as f:
+        f.write('{"image": 1}\n' * 20000)
+    status, err = batch(1, manifest, out, "--format", "manifest", "--max-error-rate", 1, "--sync", 0.001)
+    with open(os.path.join(out, "stats.json")) as f:
+        run = json.load(f)["run"]
+    check("a long stretch", status == 1 and run["failed"] == 20000 and run["syncs"] >= 5, (status, run, err))
+
+
 if __name__ == "__main__":
     os.chdir(ROOT)
-    sys.exit(main([test_poison, test_failures_are_kept_or_tried_again, test_too_many]))
+    sys.exit(main([test_poison, test_failures_are_kept_or_tried_again, test_too_many, test_long_stretch]))
