@@ -15,12 +15,20 @@
 
 static const char SYNTHETIC[] = "synthetic:";
 
-/* A folder's faults are the folder reader's to tell, and so is a path that is not there. */
-static bool is_file(const char *path)
+/* By its first bytes. Everything else, and a path that is not there, is the folder reader's to tell. */
+static bool is_hdf5(const char *path)
 {
+    static const char signature[] = "\x89HDF\r\n\x1a\n";
+    char begin[sizeof signature - 1] = "";
     struct stat st;
+    FILE *f;
 
-    return stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || !(f = fopen(path, "rb")))
+        return false;
+    if (fread(begin, 1, sizeof begin, f) != sizeof begin)
+        begin[0] = '\0';
+    fclose(f);
+    return memcmp(begin, signature, sizeof begin) == 0;
 }
 
 int weights_open(struct weights **out, struct model_config *cfg, const char *model)
@@ -39,7 +47,7 @@ int weights_open(struct weights **out, struct model_config *cfg, const char *mod
     }
     if (strncmp(model, SYNTHETIC, sizeof SYNTHETIC - 1) == 0)
         rc = weights_open_synthetic(w, &c, model + sizeof SYNTHETIC - 1);
-    else if (is_file(model))
+    else if (is_hdf5(model))
         rc = weights_open_h5(w, &c, model);
     else
         rc = weights_open_folder(w, &c, model);

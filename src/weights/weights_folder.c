@@ -388,7 +388,7 @@ int weights_open_folder(struct weights *w, struct model_config *cfg, const char 
         return FAIL(ERR_MODEL, "%s: %s", dir, strerror(errno));
     if (!S_ISDIR(st.st_mode))
         return FAIL(ERR_MODEL,
-                    "%s: not a folder (a checkpoint is a folder with config.json and %s)", dir,
+                    "%s: not a folder with config.json and %s, and no converted model", dir,
                     SINGLE);
     if ((size_t)snprintf(single, sizeof single, "%s/%s", dir, SINGLE) >= sizeof single ||
         (size_t)snprintf(index, sizeof index, "%s/%s", dir, INDEX) >= sizeof index)

@@ -60,6 +60,23 @@ static size_t keys_of(size_t pos, size_t n_prefix)
     return pos < n_prefix ? n_prefix : pos + 1;
 }
 
+/* A row's pages behind those of the rows before it; without a list token t is in page t / 64. */
+static int send_row_pages(struct device *d, const int32_t *page, size_t at, size_t n)
+{
+    enum { BLOCK = 64 };
+    int32_t *to = cuda_of(d)->list.row_pages + at, own[BLOCK];
+
+    ASSERT(at + n <= CUDA_MAX_PAGES);
+    if (page)
+        return cuda_upload(d, to, page, n * sizeof *page);
+    for (size_t i = 0; i < n; i += BLOCK) {
+        for (size_t j = 0; j < BLOCK; j++)
+            own[j] = (int32_t)(i + j);
+        TRY(cuda_upload(d, to + i, own, (n - i < BLOCK ? n - i : BLOCK) * sizeof *own));
+    }
+    return OK;
+}
+
 int cuda_set_rows(struct device *d, const struct ops_row *rows, size_t n_rows)
 {
     struct cuda_context *c = cuda_of(d);
@@ -73,8 +90,7 @@ int cuda_set_rows(struct device *d, const struct ops_row *rows, size_t n_rows)
 
         row[r] = (struct kernel_row){(uint32_t)rows[r].pos, (uint32_t)rows[r].n_prefix,
                                      (uint32_t)n_pages};
-        ASSERT(n_pages + n <= CUDA_MAX_PAGES);
-        TRY(cuda_upload(d, c->list.row_pages + n_pages, rows[r].page, n * sizeof(int32_t)));
+        TRY(send_row_pages(d, rows[r].page, n_pages, n));
         n_pages += n;
         if (n_keys > c->max_keys)
             c->max_keys = n_keys;
