@@ -9,7 +9,7 @@ set -euo pipefail
 
 packages=(build-essential pkg-config git libopenmpi-dev openmpi-bin libhdf5-dev libjansson-dev
     libturbojpeg0-dev libwebp-dev libstb-dev libarchive-dev libsentencepiece-dev libseccomp-dev
-    libxxhash-dev libssl-dev libcmocka-dev python3-numpy python3-h5py)
+    libxxhash-dev libssl-dev libcmocka-dev python3-numpy python3-h5py faketime)
 clang_packages=(clang clang-format libclang-rt-14-dev libomp-dev shellcheck) # for CC=clang, fuzz, format, lint
 slurm_packages=(slurmctld slurmd slurm-client munge iproute2 util-linux procps)
 video_packages=(ffmpeg) # for frames of video files

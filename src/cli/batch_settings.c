@@ -138,6 +138,7 @@ static int add_model(struct batch_settings *b, const struct session *s)
     if (o->tokenizer)
         model = chain_model(model, o->tokenizer);
     digest_hex(model, hex);
+    TRY(add(b, "program", "%s", build_version())); /* kernels of another one may round differently */
     TRY(add(b, "model", "%s", hex));
     TRY(add(b, "weights", "%s", s->weights_held));
     if (strcmp(s->weights_held, "int4") == 0)

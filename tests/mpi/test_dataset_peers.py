@@ -3,13 +3,15 @@
 # TIMEOUT: 600
 # SLOW
 """Data sets as other programs write them, through `paligrid batch`: shards of the PyPI package webdataset, read back by
-it too, and HDF5 files of h5py. The answers must be those of the same pictures as files.
+it too, HDF5 files of h5py, and the pictures that scikit-image and scikit-learn bring along. The answers must be those of the same
+pictures as files.
 
 webdataset comes from PyPI into a virtual environment of the build folder; without it that part is skipped.
 """
 import os
 import subprocess
 import sys
+import zipfile
 
 import h5py
 import numpy as np
@@ -115,6 +117,45 @@ def test_h5py_encoded():
     check("answers", [r["text"] for r in seen] == [caption[0], caption[1], ocr[2], caption[3]], (seen, caption, ocr))
 
 
+def wheel_pictures(folder):
+    """Pictures of the scikit-image and scikit-learn wheels, unpacked; [] where PyPI is out of reach."""
+    names = []
+    for package, inside in (("scikit-image", "skimage/data/"), ("scikit-learn", "sklearn/datasets/images/")):
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder, package]
+        try:
+            if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=200).returncode != 0:
+                return []
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+        wheel = next(f for f in os.listdir(folder) if f.startswith(package.replace("-", "_")) and f.endswith(".whl"))
+        with zipfile.ZipFile(os.path.join(folder, wheel)) as z:
+            for name in z.namelist():
+                if name.startswith(inside) and name.lower().endswith((".png", ".jpg", ".gif", ".tif")):
+                    with open(os.path.join(folder, os.path.basename(name)), "wb") as f:
+                        f.write(z.read(name))
+                    names.append(os.path.basename(name))
+        os.unlink(os.path.join(folder, wheel))
+    return sorted(names)
+
+
+def test_real_pictures():
+    """Photographs, scans, RGBA, grey, GIF and TIFF that nobody here made: every file is answered or named."""
+    folder = fresh("wheels")
+    os.makedirs(folder)
+    names = wheel_pictures(folder)
+    if not names:
+        print("HDF5 was checked; scikit-image cannot be had from PyPI")
+        raise SystemExit(SKIP)
+    out = fresh("out")
+    status, err = batch(1, folder, out)
+    good, bad = [r["id"] for r in rows(out)], rows(out, "errors.jsonl")
+    check("real pictures: complete", status == (1 if bad else 0), (status, err))
+    check("every file has a row", sorted(good + [r["id"] for r in bad]) == names, (good, bad, names))
+    check("photographs, scans and a GIF", {"astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "retina.jpg", "page.png",
+                                           "horse.png", "camera.png", "china.jpg", "flower.jpg", "no_time_for_that_tiny.gif"} <= set(good), bad)
+    check("only TIFF is not read", all(r["id"].endswith(".tif") and r["id"] in r["reason"] for r in bad), bad)
+
+
 def test_h5py_raw():
     pixels = np.random.default_rng(7).integers(0, 256, (3, 40, 56, 3), np.uint8)
     path, folder = os.path.join(TMP, "raw.h5"), fresh("ppm")
@@ -133,4 +174,4 @@ def test_h5py_raw():
 
 
 if __name__ == "__main__":
-    sys.exit(main([test_h5py_encoded, test_h5py_raw, test_webdataset]))
+    sys.exit(main([test_h5py_encoded, test_h5py_raw, test_real_pictures, test_webdataset]))
