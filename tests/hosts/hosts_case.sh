@@ -47,6 +47,7 @@ says() { # PATTERN FILE
 
 make_input() { # COPIES
     local copy image
+    rm -rf "$tmp/in"
     mkdir "$tmp/in"
     for ((copy = 1; copy <= $1; copy++)); do
         for image in demo/images/*; do
@@ -57,6 +58,7 @@ make_input() { # COPIES
 }
 
 reference() {
+    rm -rf "$tmp/one"
     "$PALIGRID" batch --config configs/caption.conf "${batch[@]}" --output-path "$tmp/one" 2>"$tmp/one.err" ||
         hosts_fail "no undisturbed results: $(<"$tmp/one.err")"
 }
