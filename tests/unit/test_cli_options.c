@@ -3,6 +3,7 @@
  * message that names the culprit; right ones land in the right place, by every spelling; what
  * --print-config writes, --config reads. */
 #include "../../src/cli/options.h"
+#include "../../src/cli/options_impl.h"
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -469,9 +470,21 @@ static void test_help_lists_the_options_of_its_command(void **state)
     free(text);
 }
 
+static void every_command_answers_help(void **state)
+{
+    (void)state;
+    for (const struct command_row *r = command_rows; r->name; r++) {
+        const struct option_row *row = option_find("help", 4, r->command);
+
+        if (!row || !(row->commands & (unsigned)r->command))
+            fail_msg("%s has no --help", r->name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_command_answers_help),
         cmocka_unit_test(test_bad_command_lines),
         cmocka_unit_test(test_values_by_every_spelling),
         cmocka_unit_test(test_defaults_and_choices),
