@@ -2,7 +2,7 @@
 # Makes one relocatable tar of program, libraries and Open MPI's run time: bundle.sh PREFIX OUT.tar.gz
 #
 # PREFIX holds an installation (make install). The tar holds NAME/bin/{paligrid,mpirun,orted}, started
-# by packaging/bundle_start.c, and below NAME/lib all libraries they need, the C library and its
+# by scripts/packaging/bundle_start.c, and below NAME/lib all libraries they need, the C library and its
 # loader included: it runs on any x86-64 Linux with /proc, whatever is installed there. Ranks exchange
 # through shared memory and TCP; plugins for other networks need drivers of the machine and stay out.
 # Settings: CC (gcc), MPIRUN (mpirun), OMPI_PLUGINS, OMPI_DATA, PMIX_PLUGINS, PMIX_DATA (found by ompi_info).
@@ -38,7 +38,7 @@ mkdir -p "$root"/{bin,lib/openmpi3,lib/pmix2,libexec,etc/openmpi,share/openmpi,s
 install -s -m 755 "$prefix/bin/paligrid" "$root/libexec/paligrid"
 install -m 755 "$bin/orterun" "$root/libexec/mpirun"
 install -m 755 "$bin/orted" "$root/libexec/orted"
-"$CC" -std=c11 -D_GNU_SOURCE -Wall -Wextra -Os -static -s -o "$root/bin/paligrid" "$source/packaging/bundle_start.c"
+"$CC" -std=c11 -D_GNU_SOURCE -Wall -Wextra -Os -static -s -o "$root/bin/paligrid" "$source/scripts/packaging/bundle_start.c"
 ln "$root/bin/paligrid" "$root/bin/mpirun"
 ln "$root/bin/paligrid" "$root/bin/orted"
 cp -r "$prefix/share/." "$root/share/"

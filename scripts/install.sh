@@ -32,12 +32,12 @@ done
 
 made=$(mktemp -d "${TMPDIR:-/tmp}/paligrid-install.XXXXXX")
 trap 'rm -rf "$made"' EXIT
-"$program" --help --json | "$PYTHON" "$source/packaging/generate.py" "$made"
+"$program" --help --json | "$PYTHON" "$source/scripts/packaging/generate.py" "$made"
 for page in "$made"/man1/*; do
     install -D -m 644 "$page" "$root/share/man/man1/${page##*/}"
 done
 install -D -m 644 "$made/completions/paligrid" "$root/share/bash-completion/completions/paligrid"
 
-sed "s|@PREFIX@|$PREFIX|; s|@VERSION@|$VERSION|" "$source/packaging/modulefile.in" >"$made/module"
+sed "s|@PREFIX@|$PREFIX|; s|@VERSION@|$VERSION|" "$source/scripts/packaging/modulefile.in" >"$made/module"
 install -D -m 644 "$made/module" "$root/share/modulefiles/paligrid/$VERSION"
 echo "installed under $root"

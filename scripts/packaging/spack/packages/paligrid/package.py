@@ -1,4 +1,4 @@
-"""Spack package of paligrid: `spack repo add packaging/spack` is enough to install from a checkout:
+"""Spack package of paligrid: `spack repo add scripts/packaging/spack` is enough to install from a checkout:
 
     spack dev-build paligrid@main source=/path/to/checkout
 """
