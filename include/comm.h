@@ -4,10 +4,11 @@
  * same calls in the same order. Which library moves the bytes is fixed at creation; host memory
  * only. Every wait has the communicator's deadline: a peer that does not arrive in time gives
  * ERR_TIMEOUT, and the message names the call, the peer and its host, and every rank that does not
- * answer a roll call (over shared memory: every missing peer, and the call it was last seen in). Ranks that make different calls get ERR_COMM or
- * ERR_TIMEOUT. After a failed collective only comm_abort is legal: the communicator (and those it
- * was split from) remembers the failure and returns its code at once from every further call, so a
- * caller may pass the code up through its usual comm_agree. */
+ * answer a roll call (over shared memory: every missing peer, and the call it was last seen in).
+ * Ranks that make different calls get ERR_COMM or ERR_TIMEOUT. After a failed collective only
+ * comm_abort is legal: the communicator (and those it was split from) remembers the failure and
+ * returns its code at once from every further call, so a caller may pass the code up through its
+ * usual comm_agree. */
 #ifndef COMM_H
 #define COMM_H
 

@@ -1,10 +1,10 @@
 /* Exchanges between the memories of GPUs, beside a communicator of host memory.
  *
  * One per tensor-parallel group, over NCCL, which is opened by name when it is asked for. Calls are
- * queued on the stream that the group's kernels use, and sums are integer sums, so results are those
- * of the host path to the bit. Creation never blocks for ever: it has a deadline, every rank learns
- * of any rank's failure, and what was begun is aborted everywhere. Ranks that share a GPU, or lack
- * the library, keep exchanging through host memory (src/tp). */
+ * queued on the stream that the group's kernels use, and sums are integer sums, so results are
+ * those of the host path to the bit. Creation never blocks for ever: it has a deadline, every rank
+ * learns of any rank's failure, and what was begun is aborted everywhere. Ranks that share a GPU,
+ * or lack the library, keep exchanging through host memory (src/tp). */
 #ifndef COMM_DEVICE_H
 #define COMM_DEVICE_H
 
@@ -14,8 +14,8 @@
 
 struct comm_device; /* opaque, owned by whom created it */
 
-/* Collective over c, which outlives it. stream: what ops_cuda_stream gives. ERR_UNSUPPORTED on every
- * rank, as a warning in the log, when one cannot; ERR_TIMEOUT or ERR_COMM when it went wrong. */
+/* Collective over c, which outlives it. stream: what ops_cuda_stream gives. ERR_UNSUPPORTED on
+ * every rank, as a warning in the log, when one cannot; ERR_TIMEOUT or ERR_COMM when it went wrong. */
 int comm_device_create(struct comm_device **out, struct comm *c, void *stream, double timeout_s);
 void comm_device_destroy(struct comm_device *n); /* NULL is fine */
 

@@ -7,11 +7,11 @@
  *
  * A record that cannot be understood is a sample, too, with rc and the reason: it costs itself
  * only. What makes the rest of the input unreadable (the file vanishes, the archive is broken) is
- * an error of dataset_next. Memory does not grow with the number of records, but for the names in one
- * directory, which are sorted, and the `images` list of a VQA file. No picture is decoded here.
+ * an error of dataset_next. Memory does not grow with the number of records, but for the names in
+ * one directory, which are sorted, and the `images` list of a VQA file. No picture is decoded here.
  *
- * Records that follow each other and name the same picture files become one sample, so that these are
- * encoded once; not from standard input, where nobody waits for the next line. */
+ * Records that follow each other and name the same picture files become one sample, so that these
+ * are encoded once; not from standard input, where nobody waits for the next line. */
 #ifndef DATASET_H
 #define DATASET_H
 
@@ -116,8 +116,8 @@ void sample_free(struct sample *s);
 /* What the input is, as far as it can be told without reading it all: key and text for the run's
  * configuration (format, source, size and modification time of a single file). */
 const char *dataset_identity(const struct dataset *d);
-/* "manifest", ...; "once" before the first sample of what can be read once only (stdin, a FIFO): opening
- * it takes nothing from it. */
+/* "manifest", ...; "once" before the first sample of what can be read once only (stdin, a FIFO):
+ * opening it takes nothing from it. */
 const char *dataset_format_name(const struct dataset *d);
 /* How a VIDEO image of this sample is to be cut, for image_load_video. */
 struct image_clip sample_clip(const struct sample *s);

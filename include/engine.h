@@ -113,8 +113,9 @@ int engine_generate(struct engine *e, const int32_t *ids, size_t n_ids, int n_im
 
 /* ---- continuous batching ----
  * Requests of different lengths share decode steps: a request is admitted between two steps
- * (prefilled alone), takes part in every step, and leaves at once when it ends. The answers are the same to the bit as engine_generate's, whatever else is open.
- * Nothing here allocates. Greedy and sampling; beams go through engine_generate. */
+ * (prefilled alone), takes part in every step, and leaves at once when it ends. The answers are the
+ * same to the bit as engine_generate's, whatever else is open. Nothing here allocates. Greedy and
+ * sampling; beams go through engine_generate. */
 struct engine_request {
     const int32_t *ids; /* [n_ids], borrowed for the call */
     size_t n_ids;

@@ -1,13 +1,13 @@
 /* Image files to the model's pixels, in a process of their own.
  *
- * Decoders read hostile bytes, so each picture is decoded by a worker process with limits on memory,
- * processor time, pixels and system calls, forked by a helper that is started before MPI: a bad
- * image costs one record. JPEG goes through libturbojpeg (byte-identical to Pillow), WebP through
- * libwebp, PNG and BMP through stb_image behind a check of their containers, GIF (first picture)
- * and PNM through code of this room; dispatch is by magic bytes, never by name. The resize is
- * Pillow's bicubic on uint8, byte for byte.
- * Colour follows Pillow's convert("RGB"): alpha dropped, grey replicated, 16-bit grey clipped at
- * 255, 16-bit colour's high byte, Adobe CMYK inverted. Truncated files are errors. */
+ * Decoders read hostile bytes, so each picture is decoded by a worker process with limits on
+ * memory, processor time, pixels and system calls, forked by a helper that is started before MPI: a
+ * bad image costs one record. JPEG goes through libturbojpeg (byte-identical to Pillow), WebP
+ * through libwebp, PNG and BMP through stb_image behind a check of their containers, GIF (first
+ * picture) and PNM through code of this room; dispatch is by magic bytes, never by name. The resize
+ * is Pillow's bicubic on uint8, byte for byte. Colour follows Pillow's convert("RGB"): alpha
+ * dropped, grey replicated, 16-bit grey clipped at 255, 16-bit colour's high byte, Adobe CMYK
+ * inverted. Truncated files are errors. */
 #ifndef IMAGE_H
 #define IMAGE_H
 
@@ -82,8 +82,8 @@ int image_load_raw(const char *name, const uint8_t *src, int width_px, int heigh
                    const struct image_params *p, uint8_t *rgb, struct image_info *info);
 /* Frames of a video file through the programs ffprobe and ffmpeg, which the helper runs under its
  * limits; rgb gets [clip->n_frames, out_px, out_px, 3]. Containers that point to other files (HLS,
- * concat, ...) are not opened. info: the frames' size, and the codec's name. ERR_INPUT as above, and
- * when the programs are not there. */
+ * concat, ...) are not opened. info: the frames' size, and the codec's name. ERR_INPUT as above,
+ * and when the programs are not there. */
 int image_load_video(struct image_helper *h, const char *path, const struct image_clip *clip,
                      const struct image_params *p, uint8_t *rgb, struct image_info *info);
 
@@ -99,7 +99,8 @@ enum { IMAGE_WHY_BYTES = 256 };
 int image_decode(const uint8_t *bytes, size_t n_bytes, const struct image_limits *limits,
                  enum image_exif exif, struct image *out, char why[IMAGE_WHY_BYTES]);
 void image_release(struct image *img);
-/* src [h, w, 3] -> dst [out_px, out_px, 3]. Reference: Pillow's Resample.c (8 bit, 22-bit fixed point). */
+/* src [h, w, 3] -> dst [out_px, out_px, 3]. Reference: Pillow's Resample.c (8 bit, 22-bit fixed
+ * point). */
 int image_resize_bicubic(const uint8_t *src, int w, int h, int out_px, enum image_pass_order passes,
                          uint8_t *dst);
 /* transformers' rescale and normalise: rgb [px, px, 3] -> out f32 [3, px, px]; for byte v:

@@ -12,9 +12,9 @@
  * A function never reads and writes the same buffer unless it says so. No call allocates except
  * ops_alloc and ops_reserve.
  *
- * Determinism, within a phase (ops_set_phase): row i of a result depends on row i of the inputs (and the weights) alone, never on
- * how many rows there are, so batch size and row tiling do not change a bit; output column j
- * depends on weight row j alone, so column splits do not either. */
+ * Determinism, within a phase (ops_set_phase): row i of a result depends on row i of the inputs
+ * (and the weights) alone, never on how many rows there are, so batch size and row tiling do not
+ * change a bit; output column j depends on weight row j alone, so column splits do not either. */
 #ifndef OPS_H
 #define OPS_H
 

@@ -1,4 +1,5 @@
-/* The results of a run over a data set: the journal, which is the truth, and what is packed from it.
+/* The results of a run over a data set: the journal, which is the truth, and what is packed from
+ * it.
  *
  * One process writes: the coordinator. An output directory holds
  *   LOCK              who writes here now

@@ -38,8 +38,9 @@ struct tp_plan {
 int tp_plan_make(struct tp_plan *out, const struct model_config *cfg, int n_ranks, int rank);
 /* The largest power of two <= 256 that leaves 4 grains per query head or more (1 for tiny layers). */
 size_t tp_grain(size_t n_ff, size_t n_heads);
-/* Feed-forward layers and row-parallel products take their rows in tiles, so that no buffer grows with tokens x d_ff: equal
- * parts (but the last) of at most TP_TILE_ROWS. Each tile reads all weights, so a short rest would cost as much as a full one. */
+/* Feed-forward layers and row-parallel products take their rows in tiles, so that no buffer grows
+ * with tokens x d_ff: equal parts (but the last) of at most TP_TILE_ROWS. Each tile reads all
+ * weights, so a short rest would cost as much as a full one. */
 enum { TP_TILE_ROWS = 544 };
 size_t tp_tile_rows(size_t n_rows);
 

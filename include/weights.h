@@ -24,11 +24,12 @@
 
 struct weights; /* an opened checkpoint: index only, no tensor bytes in memory */
 
-/* model: a folder, a converted model.h5, "synthetic:3b-224?seed=1", or "synthetic:PATH/config.json?seed=1&dtype=bf16"
- * (keys: weights_synthetic_spec.c; the formula: weights_synthetic.c). A folder's model.safetensors
- * goes before its model.safetensors.index.json. Also reads the configuration. [local]
- * ERR_MODEL names file and tensor for: missing shard, bad header, overlap, hole, truncation,
- * duplicate, unsupported type, unsafe shard name. ERR_USAGE: a bad synthetic string. */
+/* model: a folder, a converted model.h5, "synthetic:3b-224?seed=1", or
+ * "synthetic:PATH/config.json?seed=1&dtype=bf16" (keys: weights_synthetic_spec.c; the formula:
+ * weights_synthetic.c). A folder's model.safetensors goes before its model.safetensors.index.json.
+ * Also reads the configuration. [local] ERR_MODEL names file and tensor for: missing shard, bad
+ * header, overlap, hole, truncation, duplicate, unsupported type, unsafe shard name. ERR_USAGE: a
+ * bad synthetic string. */
 int weights_open(struct weights **out, struct model_config *cfg, const char *model);
 void weights_close(struct weights *w); /* NULL is fine */
 /* Also of a model that was converted from a formula: there is no tokenizer. */
@@ -36,14 +37,14 @@ bool weights_is_synthetic(const struct weights *w);
 /* Identity of names, shapes, types, offsets and file sizes (or of the synthetic formula): equal on
  * ranks that opened the same, wherever it lies. */
 struct digest weights_digest(const struct weights *w);
-/* Element type of the embedding table: what "the checkpoint's type" means. Of a converted model it is
- * the original's. */
+/* Element type of the embedding table: what "the checkpoint's type" means. Of a converted model it
+ * is the original's. */
 enum dtype weights_dtype(const struct weights *w);
 /* How the decoder's matrices lie in the file: AS_STORED for a checkpoint, else the form it was
  * converted to, with the largest group of INT4 (else 0). A quantised model loads in its form only. */
 enum weights_form weights_stored_form(const struct weights *w, size_t *group);
-/* A file that a converted model carries along ("tokenizer.model"): *bytes borrowed from w, NULL when
- * there is none and for other sources. */
+/* A file that a converted model carries along ("tokenizer.model"): *bytes borrowed from w, NULL
+ * when there is none and for other sources. */
 void weights_carried(const struct weights *w, const char *name, const void **bytes, size_t *n_bytes);
 /* Shape of a tensor; false when the checkpoint does not have it. */
 bool weights_find(const struct weights *w, const char *name, int *n_dims,
@@ -61,11 +62,11 @@ void weights_list_destroy(struct weights_list *l);
 enum weights_form { WEIGHTS_AS_STORED, WEIGHTS_BF16, WEIGHTS_INT8, WEIGHTS_INT4 };
 void weights_list_hold(struct weights_list *l, enum weights_form form, size_t max_group);
 /* READ (without this call): every rank copies its rectangles into memory of its own, checked for
- * non-finite values, whatever happens to the files later. MAP: what a host device takes in whole rows and
- * unconverted is used where the file lies in the system's cache: a warm start copies nothing, and
- * a node holds one copy for all its ranks. It is not read ahead of its use, so not checked, and a
- * file that becomes shorter while in use ends the process. With MAP the opened checkpoint must
- * outlive the views. */
+ * non-finite values, whatever happens to the files later. MAP: what a host device takes in whole
+ * rows and unconverted is used where the file lies in the system's cache: a warm start copies
+ * nothing, and a node holds one copy for all its ranks. It is not read ahead of its use, so not
+ * checked, and a file that becomes shorter while in use ends the process. With MAP the opened
+ * checkpoint must outlive the views. */
 enum weights_place { WEIGHTS_READ, WEIGHTS_MAP };
 void weights_list_place(struct weights_list *l, enum weights_place place);
 /* Wants rows [row0, row0 + n_rows) and columns [col0, col0 + n_cols) of tensor `name`, seen as
@@ -105,10 +106,10 @@ int weights_load(struct weights *w, struct weights_list *l, struct device *d, st
 
 /* Writes what `l` asks for, whole tensors, in the list's form as one HDF5 file that weights_open
  * reads: /index (JSON: names, types, shapes, original type), /files/NAME (what `carry` brings:
- * configuration and tokenizer), /tensors/NAME/data [n_rows, row bytes] and, of quantised ones, /scale.
- * A matrix that ranks cut by columns is chunked at its K-chunks, everything else is contiguous:
- * every rank count reads its own slices only. Piece by piece, in little memory; the file appears
- * under its name when it is whole. c is a group of one, d host memory. */
+ * configuration and tokenizer), /tensors/NAME/data [n_rows, row bytes] and, of quantised ones,
+ * /scale. A matrix that ranks cut by columns is chunked at its K-chunks, everything else is
+ * contiguous: every rank count reads its own slices only. Piece by piece, in little memory; the
+ * file appears under its name when it is whole. c is a group of one, d host memory. */
 struct weights_carry {
     const char *name;
     const void *bytes;

@@ -1,11 +1,11 @@
 /* The log: status codes' names and exit values, FAIL's message, one line per entry on stderr.
  *
  * Line: `2026-01-31T12:00:00.123Z rank host level room: message`, or an object of JSON with the
- * same parts: ts, rank, host, level, room, message. A line leaves in one write(), so lines of several ranks or threads never mix. Messages may quote hostile file names and
- * text, hence control characters become '?': nobody can forge a line.
- * This file holds the program's one piece of global mutable state, set up once by main, and the
- * text of each thread's last failure: a thread that turns failures into result rows must not find
- * another thread's words there. */
+ * same parts: ts, rank, host, level, room, message. A line leaves in one write(), so lines of
+ * several ranks or threads never mix. Messages may quote hostile file names and text, hence control
+ * characters become '?': nobody can forge a line. This file holds the program's one piece of global
+ * mutable state, set up once by main, and the text of each thread's last failure: a thread that
+ * turns failures into result rows must not find another thread's words there. */
 #include "status.h"
 
 #include <stdarg.h>

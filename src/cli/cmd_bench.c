@@ -2,8 +2,8 @@
  *
  * Comma lists multiply. For each model, form of the weights and thread count the engine is made
  * once (loading: as often as asked). For each batch it is warmed up by one round that is not
- * counted, and then runs rounds until enough of them were steady, at most twice as many. All phases but load and comm come
- * out of the same rounds, so their ratios are those of one machine state. */
+ * counted, and then runs rounds until enough of them were steady, at most twice as many. All phases
+ * but load and comm come out of the same rounds, so their ratios are those of one machine state. */
 #include "commands.h"
 
 #include <stdlib.h>

@@ -4,8 +4,9 @@
 
 #include "dataset_impl.h"
 
-/* The paths in the order in which they are read (ready for use: out->name); each is a regular file that can be opened, or
- * ERR_INPUT names the first that is not. ERR_USAGE: braces that are no range. */
+/* The paths in the order in which they are read (ready for use: out->name); each is a regular file
+ * that can be opened, or ERR_INPUT names the first that is not. ERR_USAGE: braces that are no
+ * range. */
 int shards_list(struct name_list *out, const char *source);
 
 #endif

@@ -407,7 +407,8 @@ int weights_load(struct weights *w, struct weights_list *l, struct device *d, st
     }
     s.seconds = (double)(clock_us() - begin_us) * 1e-6;
     set_views(l, x.block);
-    log_root(LOG_INFO, "weights", "%s: %.3f GB read on %d ranks in %.2f s: %.2f GB/s; rank 0 uses %.3f GB in place", w->label,
+    log_root(LOG_INFO, "weights",
+             "%s: %.3f GB read on %d ranks in %.2f s: %.2f GB/s; rank 0 uses %.3f GB in place", w->label,
              (double)s.group_bytes * 1e-9, comm_size(c), s.seconds,
              (double)s.group_bytes * 1e-9 / (s.seconds > 0 ? s.seconds : 1e-6),
              (double)s.mapped_bytes * 1e-9);
