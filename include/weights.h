@@ -120,5 +120,7 @@ int weights_save(struct weights *w, struct weights_list *l, struct device *d, st
 
 /* safetensors header check alone, for the fuzz target: bytes of a whole file. */
 int weights_check_safetensors(const uint8_t *bytes, size_t n_bytes, const char *name);
+/* The same for the index of a converted model: its JSON text. */
+int weights_check_model_index(const uint8_t *bytes, size_t n_bytes, const char *name);
 
 #endif

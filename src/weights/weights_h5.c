@@ -281,23 +281,21 @@ static int check_datasets(struct h5_model *m, const struct weights_entry *e)
                         quant_row_scale_bytes(e->dtype, e->n_cols, e->group));
 }
 
-static int read_tensors(struct weights *w, struct h5_model *m, const struct json_doc *doc)
+/* The entries; whether the file has their datasets is check_datasets' to say. */
+static int read_tensors(struct weights *w, const char *path, const struct json_doc *doc)
 {
     const struct json *list = json_get(json_root(doc), "tensors");
 
     if (!list || json_kind_of(list) != JSON_KIND_ARRAY || json_len(list) > MAX_TENSORS)
-        return FAIL(ERR_MODEL, "%s: %s: \"tensors\" is not a list of at most %d", m->path,
+        return FAIL(ERR_MODEL, "%s: %s: \"tensors\" is not a list of at most %d", path,
                     WEIGHTS_H5_INDEX, MAX_TENSORS);
     for (size_t i = 0; i < json_len(list); i++) {
-        struct weights_entry e = {.path = m->path, .offset = (int64_t)i};
+        struct weights_entry e = {.path = path, .offset = (int64_t)i};
 
         TRY(read_entry(doc, json_at(list, i), &e));
         TRY(weights_add(w, &e));
     }
-    TRY(weights_index_finish(w));
-    for (size_t i = 0; i < w->n_entries; i++)
-        TRY(check_datasets(m, &w->entry[i]));
-    return OK;
+    return weights_index_finish(w);
 }
 
 static const char *text_of(const struct json *root, const char *key)
@@ -307,35 +305,60 @@ static const char *text_of(const struct json *root, const char *key)
     return v ? json_text(v) : "";
 }
 
-static int read_head(struct weights *w, const struct h5_model *m, const struct json_doc *doc)
+static int read_head(struct weights *w, const char *path, const struct json_doc *doc)
 {
     const struct json *root = json_root(doc);
     int version = 0, max_group = 0;
 
     if (json_kind_of(root) != JSON_KIND_OBJECT ||
         strcmp(text_of(root, "format"), WEIGHTS_H5_FORMAT) != 0)
-        return FAIL(ERR_MODEL, "%s: an HDF5 file, but no converted model (no %s in %s)", m->path,
+        return FAIL(ERR_MODEL, "%s: an HDF5 file, but no converted model (no %s in %s)", path,
                     WEIGHTS_H5_FORMAT, WEIGHTS_H5_INDEX);
     TRY(json_get_int(doc, root, "version", 0, INT32_MAX, &version));
     if (version != WEIGHTS_H5_VERSION)
-        return FAIL(ERR_UNSUPPORTED, "%s: version %d of the format; this program reads %d", m->path,
+        return FAIL(ERR_UNSUPPORTED, "%s: version %d of the format; this program reads %d", path,
                     version, WEIGHTS_H5_VERSION);
     TRY(json_get_bool(doc, root, "synthetic", &w->is_of_formula));
     TRY(json_get_int(doc, root, "max_group", 0, QUANT_MAX_GROUP, &max_group));
     if (!weights_h5_form_of(text_of(root, "form"), &w->form))
-        return FAIL(ERR_MODEL, "%s: a form of \"%.32s\"", m->path, text_of(root, "form"));
+        return FAIL(ERR_MODEL, "%s: a form of \"%.32s\"", path, text_of(root, "form"));
     if (!type_of(text_of(root, "source_dtype"), &w->source_dtype) ||
         !dtype_is_float(w->source_dtype))
-        return FAIL(ERR_MODEL, "%s: a source_dtype of \"%.32s\"", m->path,
+        return FAIL(ERR_MODEL, "%s: a source_dtype of \"%.32s\"", path,
                     text_of(root, "source_dtype"));
     w->max_group = (size_t)max_group;
     w->is_converted = true;
     return OK;
 }
 
-static int read_index(struct weights *w, struct h5_model *m)
+/* path stands in the messages and in the entries. */
+static int parse_index(struct weights *w, const char *text, size_t n, const char *path)
 {
     struct json_doc *doc;
+    int rc;
+
+    TRY(json_parse(&doc, text, n, path, ERR_MODEL));
+    TRY_GOTO(read_head(w, path, doc), free_doc);
+    rc = read_tensors(w, path, doc);
+free_doc:
+    json_free(doc);
+    return rc;
+}
+
+int weights_check_model_index(const uint8_t *bytes, size_t n_bytes, const char *name)
+{
+    struct weights *w = calloc(1, sizeof *w);
+    int rc;
+
+    if (!w)
+        return FAIL(ERR_NOMEM, "%s", name);
+    rc = parse_index(w, (const char *)bytes, n_bytes, name);
+    weights_close(w);
+    return rc;
+}
+
+static int read_index(struct weights *w, struct h5_model *m)
+{
     char *text;
     size_t n;
     int rc;
@@ -344,13 +367,10 @@ static int read_index(struct weights *w, struct h5_model *m)
         return FAIL(ERR_MODEL, "%s: an HDF5 file without %s: no converted model", m->path,
                     WEIGHTS_H5_INDEX);
     TRY(read_text(m, WEIGHTS_H5_INDEX, MAX_INDEX_BYTES, &text, &n));
-    rc = json_parse(&doc, text, n, m->path, ERR_MODEL);
+    rc = parse_index(w, text, n, m->path);
     free(text);
-    TRY(rc);
-    TRY_GOTO(read_head(w, m, doc), free_doc);
-    rc = read_tensors(w, m, doc);
-free_doc:
-    json_free(doc);
+    for (size_t i = 0; i < w->n_entries && rc == OK; i++)
+        rc = check_datasets(m, &w->entry[i]);
     return rc;
 }
 
