@@ -13,6 +13,14 @@ static inline size_t size_align(size_t n, size_t align)
 {
     return (n + align - 1) & ~(align - 1);
 }
+static inline size_t size_least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+static inline size_t size_most(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
 /* Narrowing of our own quantities; a value that does not fit is a bug: ASSERT. */
 int int_from_size(size_t n);
 

@@ -20,6 +20,10 @@
 struct tp_range {
     size_t begin, end;
 };
+static inline size_t tp_range_len(struct tp_range r)
+{
+    return r.end - r.begin;
+}
 
 struct tp_plan {
     int n_ranks, rank;

@@ -13,18 +13,12 @@
 
 #include "status.h"
 
-
 #define NORM 1.0
 #define FINISH 2.0
 #define GELU 2.8
 #define STORE 2.0
 #define TO_FIXED 0.4
 #define SCORE 0.6
-
-static double length(struct tp_range r)
-{
-    return (double)(r.end - r.begin);
-}
 
 static void add_sum(struct cost_work *w, double calls, double bytes)
 {
@@ -77,8 +71,8 @@ struct cost_work cost_of_image(const struct model_config *c, const struct tp_pla
     const struct vision_config *v = &c->vision;
     const double n = v->n_patches, d = v->d_model, layers = v->n_layers;
     const double patch = 3.0 * v->patch_px * v->patch_px, d_text = c->text.d_model;
-    const double heads = length(p->vision_heads), cols = heads * v->d_head,
-                 ff = length(p->vision_ff);
+    const double heads = (double)tp_range_len(p->vision_heads), cols = heads * v->d_head,
+                 ff = (double)tp_range_len(p->vision_ff);
     struct cost_work k = {0};
 
     k.flops = 2 * n * d * (patch + d_text) +
@@ -98,8 +92,9 @@ struct cost_work cost_of_image(const struct model_config *c, const struct tp_pla
 static struct cost_work layers_work(const struct text_config *t, const struct tp_plan *p,
                                     double layers, double n)
 {
-    const double d = t->d_model, heads = length(p->heads);
-    const double q = heads * t->d_head, kv = length(p->kv_heads) * t->d_head, ff = length(p->ff);
+    const double d = t->d_model, heads = (double)tp_range_len(p->heads);
+    const double q = heads * t->d_head, kv = (double)tp_range_len(p->kv_heads) * t->d_head,
+                 ff = (double)tp_range_len(p->ff);
     struct cost_work k = {0};
 
     k.flops = layers * 2 * n * (d * (2 * q + 2 * kv) + 3 * d * ff);
@@ -114,21 +109,24 @@ static struct cost_work layers_work(const struct text_config *t, const struct tp
 /* Parameters of a layer's matrices that are read whole, and tile by tile. */
 static double whole_params(const struct text_config *t, const struct tp_plan *p)
 {
-    const double q = length(p->heads) * t->d_head, kv = length(p->kv_heads) * t->d_head;
+    const double q = (double)tp_range_len(p->heads) * t->d_head,
+                 kv = (double)tp_range_len(p->kv_heads) * t->d_head;
 
     return t->d_model * (q + 2 * kv);
 }
 
 static double tiled_params(const struct text_config *t, const struct tp_plan *p)
 {
-    return t->d_model * (length(p->heads) * t->d_head + 3 * length(p->ff));
+    const double q = (double)tp_range_len(p->heads) * t->d_head;
+
+    return t->d_model * (q + 3 * (double)tp_range_len(p->ff));
 }
 
 /* Embedding of n_text ids, logits of n_rows rows, and the choice of their tokens. */
 static void add_ends(struct cost_work *k, const struct model_config *c, const struct tp_plan *p,
                      const struct cost_weights *w, double n_text, double n_rows)
 {
-    const double d = c->text.d_model, vocab = length(p->vocab);
+    const double d = c->text.d_model, vocab = (double)tp_range_len(p->vocab);
 
     k->step_flops += 2 * n_rows * d * vocab;
     k->bytes += w->text_bytes * d * vocab;
@@ -150,7 +148,8 @@ static void add_last_layer(struct cost_work *k, const struct text_config *t,
                            const struct tp_plan *p, double n_tok)
 {
     const struct cost_work last = layers_work(t, p, 1, 1);
-    const double heads = length(p->heads), kv = length(p->kv_heads) * t->d_head;
+    const double heads = (double)tp_range_len(p->heads),
+                 kv = (double)tp_range_len(p->kv_heads) * t->d_head;
 
     cost_add(k, &last, 1);
     k->flops += (n_tok - 1) * 2 * t->d_model * 2 * kv + 4 * n_tok * heads * t->d_head;
@@ -162,7 +161,7 @@ struct cost_work cost_of_prompt(const struct model_config *c, const struct tp_pl
 {
     const struct text_config *t = &c->text;
     const double n_text = n_tok > c->vision.n_patches ? n_tok - c->vision.n_patches : n_tok;
-    const double layers = t->n_layers - 1, heads = length(p->heads);
+    const double layers = t->n_layers - 1, heads = (double)tp_range_len(p->heads);
     struct cost_work k = layers_work(t, p, layers, n_tok);
 
     k.flops += 4 * n_tok * n_tok * heads * t->d_head * layers;
@@ -183,7 +182,8 @@ struct cost_work cost_of_step(const struct model_config *c, const struct tp_plan
     k.step_flops = k.flops;
     k.flops = 0;
     k.bytes = w->text_bytes * t->n_layers * (whole_params(t, p) + tiled_params(t, p)) +
-              n_seqs * context * 2 * t->n_layers * length(p->kv_heads) * t->d_head * sizeof(float);
+              n_seqs * context * 2 * t->n_layers * (double)tp_range_len(p->kv_heads) * t->d_head *
+                  sizeof(float);
     add_ends(&k, c, p, w, n_seqs, n_seqs);
     return k;
 }

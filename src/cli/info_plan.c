@@ -6,11 +6,6 @@
 #include "engine.h"
 #include "status.h"
 
-static size_t length(struct tp_range r)
-{
-    return r.end - r.begin;
-}
-
 size_t info_rank_weight_bytes(const struct info_model *m, const struct tp_plan *plan)
 {
     const struct engine_model model = {m->cfg, m->elem_bytes, m->n_head_rows};
@@ -34,12 +29,12 @@ static int plan_spans(const struct info_model *m, int n_ranks, struct span out[N
         size_t value[N_COLUMNS];
 
         TRY(tp_plan_make(&p, m->cfg, n_ranks, rank));
-        value[HEADS] = length(p.heads);
-        value[KV_HEADS] = length(p.kv_heads);
-        value[FF] = length(p.ff);
-        value[VOCAB] = length(p.vocab);
-        value[VISION_HEADS] = length(p.vision_heads);
-        value[VISION_FF] = length(p.vision_ff);
+        value[HEADS] = tp_range_len(p.heads);
+        value[KV_HEADS] = tp_range_len(p.kv_heads);
+        value[FF] = tp_range_len(p.ff);
+        value[VOCAB] = tp_range_len(p.vocab);
+        value[VISION_HEADS] = tp_range_len(p.vision_heads);
+        value[VISION_FF] = tp_range_len(p.vision_ff);
         value[BYTES] = info_rank_weight_bytes(m, &p);
         for (int i = 0; i < N_COLUMNS; i++) {
             if (rank == 0 || value[i] < out[i].least)

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "decoder_impl.h"
+#include "sizes.h"
 #include "status.h"
 
 /* What a pass of n_tok tokens holds in the step arena. */
@@ -36,20 +37,10 @@ struct pass {
     bool is_step;            /* the rows are those of ops_set_rows */
 };
 
-static size_t range_len(struct tp_range r)
-{
-    return r.end - r.begin;
-}
-
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Rows of a tile at most; fewer tokens may make longer tiles than more. */
 static size_t tile_room(size_t n_tok)
 {
-    return least(n_tok, TP_TILE_ROWS);
+    return size_least(n_tok, TP_TILE_ROWS);
 }
 
 /* Local KV head of each local query head; heads of a group share one (contiguous groups). */
@@ -119,17 +110,17 @@ size_t decoder_step_bytes(const struct model_config *cfg, const struct tp_plan *
     const size_t d = (size_t)cfg->text.d_model, d_head = (size_t)cfg->text.d_head;
 
     return 2 * arena_round(n_tok * d * sizeof(float)) +
-           2 * arena_round(n_tok * range_len(plan->heads) * d_head * sizeof(float)) +
-           2 * arena_round(n_tok * range_len(plan->kv_heads) * d_head * sizeof(float)) +
-           arena_round(tile_room(n_tok) * range_len(plan->ff) * sizeof(float));
+           2 * arena_round(n_tok * tp_range_len(plan->heads) * d_head * sizeof(float)) +
+           2 * arena_round(n_tok * tp_range_len(plan->kv_heads) * d_head * sizeof(float)) +
+           arena_round(tile_room(n_tok) * tp_range_len(plan->ff) * sizeof(float));
 }
 
 static struct decoder_buffers take_buffers(const struct decoder *d, struct arena *a, size_t n_tok)
 {
     const struct tp_plan *plan = tp_plan_of(d->tp);
     const size_t n = (size_t)d->cfg->d_model, d_head = (size_t)d->cfg->d_head;
-    const size_t q_cols = range_len(plan->heads) * d_head,
-                 kv_cols = range_len(plan->kv_heads) * d_head;
+    const size_t q_cols = tp_range_len(plan->heads) * d_head,
+                 kv_cols = tp_range_len(plan->kv_heads) * d_head;
 
     return (struct decoder_buffers){
         .y = arena_take(a, n_tok * n * sizeof(float)),
@@ -138,7 +129,7 @@ static struct decoder_buffers take_buffers(const struct decoder *d, struct arena
         .att = arena_take(a, n_tok * q_cols * sizeof(float)),
         .k = arena_take(a, n_tok * kv_cols * sizeof(float)),
         .v = arena_take(a, n_tok * kv_cols * sizeof(float)),
-        .ff = arena_take(a, tile_room(n_tok) * range_len(plan->ff) * sizeof(float)),
+        .ff = arena_take(a, tile_room(n_tok) * tp_range_len(plan->ff) * sizeof(float)),
     };
 }
 
@@ -202,7 +193,7 @@ static int attend(struct decoder *d, int layer, const struct pass *p)
     const struct text_config *c = d->cfg;
     const struct tp_plan *plan = tp_plan_of(d->tp);
     const struct decoder_buffers *s = &p->s;
-    const size_t n_heads = range_len(plan->heads), n_kv = range_len(plan->kv_heads);
+    const size_t n_heads = tp_range_len(plan->heads), n_kv = tp_range_len(plan->kv_heads);
     const struct ops_kv kv = kvcache_layer(p->kv, p->seq, layer);
     const struct ops_attention a = {
         .n_tok = p->n_tok - p->from,
@@ -237,7 +228,7 @@ static int attention_block(struct decoder *d, int layer, const struct pass *p)
     const struct decoder_layer *w = &d->layers[layer];
     const size_t n = (size_t)d->cfg->d_model, d_head = (size_t)d->cfg->d_head;
     const size_t n_chunks = (size_t)d->cfg->n_heads;
-    const size_t n_cols = range_len(tp_plan_of(d->tp)->heads) * d_head;
+    const size_t n_cols = tp_range_len(tp_plan_of(d->tp)->heads) * d_head;
     const size_t tile = tp_tile_rows(p->n_tok - p->from);
 
     TRY(ops_linear(d->dev, p->s.q + p->from * n_cols, p->s.y + p->from * n, &w->q_w, NULL,
@@ -247,7 +238,7 @@ static int attention_block(struct decoder *d, int layer, const struct pass *p)
     TRY(attend(d, layer, p));
     for (size_t t = p->from; t < p->n_tok; t += tile)
         TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.att + t * n_cols, &w->o_w, d_head, n_chunks,
-                          NULL, NULL, least(tile, p->n_tok - t), "attention output"));
+                          NULL, NULL, size_least(tile, p->n_tok - t), "attention output"));
     return OK;
 }
 
@@ -260,7 +251,7 @@ static int feed_forward_block(struct decoder *d, int layer, const struct pass *p
     const size_t tile = tp_tile_rows(p->n_tok - p->from);
 
     for (size_t t = p->from; t < p->n_tok; t += tile) {
-        const size_t n_tok = least(tile, p->n_tok - t);
+        const size_t n_tok = size_least(tile, p->n_tok - t);
 
         TRY(ops_linear_geglu(d->dev, p->s.ff, p->s.y + t * n, &w->gate_w, &w->up_w, n_tok));
         TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.ff, &w->down_w, grain, n_chunks, NULL, NULL,
@@ -351,7 +342,7 @@ static int close_rows(struct decoder *d, float *logits, size_t n)
 int decoder_logits(struct decoder *d, struct arena *step, const float *x, size_t n_rows,
                    float *logits_local)
 {
-    const size_t n = (size_t)d->cfg->d_model, n_local = range_len(tp_plan_of(d->tp)->vocab);
+    const size_t n = (size_t)d->cfg->d_model, n_local = tp_range_len(tp_plan_of(d->tp)->vocab);
     const struct tensor *head = d->cfg->tied ? &d->table : &d->head;
     const size_t n_head = head->dim[0], at_once = n_head == n_local ? n_rows : 1;
     float *y = arena_take(step, n_rows * n * sizeof(float));

@@ -35,8 +35,8 @@ static int want_part(const struct want *w, const char *what, const size_t dim[2]
     char name[128];
 
     snprintf(name, sizeof name, "language_model.model.layers.%d.%s.weight", w->layer, what);
-    TRY(weights_want(w->list, name, 2, dim, p->rows.begin, p->rows.end - p->rows.begin,
-                     p->cols.begin, p->cols.end - p->cols.begin, p->sharded, view));
+    TRY(weights_want(w->list, name, 2, dim, p->rows.begin, tp_range_len(p->rows), p->cols.begin,
+                     tp_range_len(p->cols), p->sharded, view));
     weights_may_convert(w->list, p->chunk);
     return OK;
 }
@@ -112,7 +112,7 @@ static int want_untied_head(struct decoder *d, const struct weights *w, struct w
         return FAIL(ERR_MODEL, "%s: expected at most %zu rows of %zu", head_name, n_vocab, n);
     r.end = r.end < dim[0] ? r.end : dim[0];
     r.begin = r.begin < r.end ? r.begin : r.end;
-    TRY(weights_want(l, head_name, 2, dim, r.begin, r.end - r.begin, 0, n, true, &d->head));
+    TRY(weights_want(l, head_name, 2, dim, r.begin, tp_range_len(r), 0, n, true, &d->head));
     weights_may_convert(l, n);
     return OK;
 }
@@ -124,7 +124,7 @@ int decoder_want(struct decoder *d, const struct weights *w, struct weights_list
     const struct want top = {.list = l, .layer = -1};
 
     TRY(weights_want(l, "language_model.model.embed_tokens.weight", 2, dim, r.begin,
-                     r.end - r.begin, 0, dim[1], true, &d->table));
+                     tp_range_len(r), 0, dim[1], true, &d->table));
     weights_may_convert(l, dim[1]);
     for (int i = 0; i < d->cfg->n_layers; i++)
         TRY(want_layer(d, l, i));

@@ -12,16 +12,11 @@
 #include "sizes.h"
 #include "status.h"
 
-static size_t max_of(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 static int create_kv(struct engine *e)
 {
     const struct tp_range heads = e->plan.kv_heads;
 
-    return kvcache_create(&e->kv, e->dev, &e->cfg.text, heads.end - heads.begin, e->sizes.n_pages,
+    return kvcache_create(&e->kv, e->dev, &e->cfg.text, tp_range_len(heads), e->sizes.n_pages,
                           e->sizes.n_seqs, e->sizes.max_tokens);
 }
 
@@ -69,12 +64,12 @@ static int reserve_scratch(struct engine *e)
     const struct vision_config *v = &e->cfg.vision;
     const struct text_config *t = &e->cfg.text;
     const size_t patch = 3 * (size_t)v->patch_px * (size_t)v->patch_px;
-    const size_t vision = max_of(max_of(patch, (size_t)v->d_model), (size_t)v->d_ff);
+    const size_t vision = size_most(size_most(patch, (size_t)v->d_model), (size_t)v->d_ff);
     const size_t heads = (size_t)t->n_heads * (size_t)t->d_head;
-    const size_t text = max_of(max_of((size_t)t->d_model, (size_t)t->d_ff), heads);
+    const size_t text = size_most(size_most((size_t)t->d_model, (size_t)t->d_ff), heads);
 
-    return ops_reserve(e->dev, max_of(e->sizes.max_prompt, (size_t)v->n_patches),
-                       max_of(vision, text));
+    return ops_reserve(e->dev, size_most(e->sizes.max_prompt, (size_t)v->n_patches),
+                       size_most(vision, text));
 }
 
 static int create_buffers(struct engine *e)

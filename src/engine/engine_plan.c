@@ -8,11 +8,6 @@
 #include "quant.h"
 #include "status.h"
 
-static size_t length(struct tp_range r)
-{
-    return r.end - r.begin;
-}
-
 /* How the decoder's matrices are held. */
 struct form {
     size_t elem_bytes; /* of what stays as the checkpoint has it */
@@ -48,8 +43,8 @@ static size_t decoder_layer_bytes(const struct form *f, const struct text_config
                                   const struct tp_plan *p)
 {
     const size_t d = (size_t)t->d_model, d_head = (size_t)t->d_head;
-    const size_t q = length(p->heads) * d_head, kv = length(p->kv_heads) * d_head,
-                 ff = length(p->ff);
+    const size_t q = tp_range_len(p->heads) * d_head, kv = tp_range_len(p->kv_heads) * d_head,
+                 ff = tp_range_len(p->ff);
 
     return matrix_bytes(f, q, d, 0) + matrix_bytes(f, d, q, t->n_heads > 1 ? d_head : 0) +
            2 * matrix_bytes(f, kv, d, 0) + 2 * matrix_bytes(f, ff, d, 0) +
@@ -65,15 +60,16 @@ static size_t decoder_bytes(const struct form *f, const struct engine_model *m,
 
     head.end = head.end < m->n_head_rows ? head.end : m->n_head_rows;
     head.begin = head.begin < head.end ? head.begin : head.end;
-    return matrix_bytes(f, length(plan->vocab), d, 0) + matrix_bytes(f, length(head), d, 0) +
+    return matrix_bytes(f, tp_range_len(plan->vocab), d, 0) +
+           matrix_bytes(f, tp_range_len(head), d, 0) +
            (size_t)t->n_layers * decoder_layer_bytes(f, t, plan) + d * f->elem_bytes;
 }
 
 /* Elements of one SigLIP layer, with its biases; out_proj's and fc2's are held by every rank. */
 static size_t vision_layer_elems(const struct vision_config *v, const struct tp_plan *p)
 {
-    const size_t d = (size_t)v->d_model, local = length(p->vision_heads) * (size_t)v->d_head,
-                 ff = length(p->vision_ff);
+    const size_t d = (size_t)v->d_model, local = tp_range_len(p->vision_heads) * (size_t)v->d_head,
+                 ff = tp_range_len(p->vision_ff);
 
     return 4 * local * d + 3 * local + d + 2 * ff * d + ff + d + 4 * d;
 }
@@ -128,7 +124,7 @@ int engine_plan_bytes(struct engine_memory *out, const struct engine_model *m,
         y.weights += vision_bytes(m, &alone);
         y.exchange += tp_buffer_bytes_for(&alone, vision_row_elems(m->cfg));
     }
-    TRY(kvcache_bytes_for(&y.kv, &m->cfg->text, length(plan.kv_heads), s.n_pages));
+    TRY(kvcache_bytes_for(&y.kv, &m->cfg->text, tp_range_len(plan.kv_heads), s.n_pages));
     y.total = y.weights + y.kv + y.step + y.features + y.exchange;
     *out = y;
     return OK;

@@ -6,14 +6,10 @@
  * was admitted never runs out. Beams share the prompt's pages; while they are rearranged there are
  * twice their own tails. */
 #include "engine_impl.h"
+#include "sizes.h"
 #include "status.h"
 
 enum { TEXT_TOKENS = 512 /* room for the text of a prompt when the caller names no limit */ };
-
-static size_t max_of(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
 
 static int check_params(const struct engine_params *p)
 {
@@ -53,9 +49,9 @@ static void set_pages(struct engine_sizes *s, const struct engine_params *p)
     const size_t tail = kvcache_pages_for((size_t)p->max_new_tokens) + 1;
     const size_t n_seqs = (size_t)p->max_seqs;
 
-    s->n_pages = max_of(kvcache_pages_for(s->max_prompt) + tails * tail,
-                        n_seqs * kvcache_pages_for(s->max_tokens));
-    s->n_seqs = max_of(2 * beams, n_seqs);
+    s->n_pages = size_most(kvcache_pages_for(s->max_prompt) + tails * tail,
+                           n_seqs * kvcache_pages_for(s->max_tokens));
+    s->n_seqs = size_most(2 * beams, n_seqs);
 }
 
 int engine_sizes_make(struct engine_sizes *out, const struct model_config *cfg,
@@ -71,17 +67,17 @@ int engine_sizes_make(struct engine_sizes *out, const struct model_config *cfg,
     TRY(check_params(p));
     TRY(set_limits(&s, cfg, p));
     set_pages(&s, p);
-    s.n_rows = max_of((size_t)p->max_seqs, (size_t)p->max_beams);
+    s.n_rows = size_most((size_t)p->max_seqs, (size_t)p->max_beams);
     s.n_best = beam_n_candidates(p->max_beams, CONFIG_MAX_EOS);
-    n_tok = max_of(s.max_prompt, s.n_rows);
-    s.row_elems = max_of(vision_row_elems(cfg), decoder_row_elems(cfg, n_tok));
-    s.step_bytes = max_of(vision_step_bytes(cfg, plan), decoder_step_bytes(cfg, plan, n_tok));
+    n_tok = size_most(s.max_prompt, s.n_rows);
+    s.row_elems = size_most(vision_row_elems(cfg), decoder_row_elems(cfg, n_tok));
+    s.step_bytes = size_most(vision_step_bytes(cfg, plan), decoder_step_bytes(cfg, plan, n_tok));
     if (s.has_whole_vision)
-        s.step_bytes = max_of(s.step_bytes, vision_step_bytes(cfg, &alone));
+        s.step_bytes = size_most(s.step_bytes, vision_step_bytes(cfg, &alone));
     s.pixels = 3 * px * px;
     s.features = (size_t)p->max_images * (size_t)cfg->vision.n_patches * d;
     s.x = n_tok * d;
-    s.logits = s.n_rows * (plan->vocab.end - plan->vocab.begin);
+    s.logits = s.n_rows * tp_range_len(plan->vocab);
     s.replica_bytes = arena_round(s.pixels * sizeof(float)) +
                       arena_round(s.features * sizeof(float)) + arena_round(s.x * sizeof(float)) +
                       arena_round(s.logits * sizeof(float));

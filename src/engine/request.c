@@ -86,7 +86,7 @@ static void append(struct request *r, int32_t token, double logprob)
 static int choose_one(struct engine *e, struct request *r, size_t row, const struct tap *tap)
 {
     const bool is_sampled = r->g.sampler.temperature > 0.0f;
-    const size_t n_local = e->plan.vocab.end - e->plan.vocab.begin;
+    const size_t n_local = tp_range_len(e->plan.vocab);
     float logit = e->best_value[row];
     int32_t token = e->best_id[row];
 

@@ -16,7 +16,7 @@ int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *ta
     const struct tp_range rows = t->plan->vocab;
     const size_t n_cols = table_local->dim[1], max_tok = t->max_row_elems / (n_cols ? n_cols : 1);
 
-    ASSERT(table_local->dim[0] == rows.end - rows.begin);
+    ASSERT(table_local->dim[0] == tp_range_len(rows));
     ASSERT(n_tok == 0 || max_tok > 0);
     TRY(ops_embed(t->device, x, ids, table_local, (int32_t)rows.begin, scale, n_tok));
     if (t->plan->n_ranks == 1)
@@ -75,7 +75,7 @@ static int topn_rows(struct tp *t, const float *logits, size_t n_rows, size_t n_
                      int32_t *id)
 {
     const struct tp_range rows = t->plan->vocab;
-    const size_t n_local = rows.end - rows.begin, n_mine = n_best < n_local ? n_best : n_local;
+    const size_t n_local = tp_range_len(rows), n_mine = n_best < n_local ? n_best : n_local;
     const size_t n = n_rows * n_best;
     struct tp_candidate *mine = t->best + (size_t)t->plan->n_ranks * TP_MAX_BEST;
 
@@ -101,7 +101,7 @@ int tp_topn(struct tp *t, const float *logits_local, size_t n_rows, size_t n_bes
     ASSERT(n_best > 0 && n_best <= TP_MAX_BEST && n_best <= t->plan->n_vocab);
     at_once = TP_MAX_BEST / n_best;
     for (size_t r = 0; r < n_rows; r += at_once)
-        TRY(topn_rows(t, logits_local + r * (vocab.end - vocab.begin),
+        TRY(topn_rows(t, logits_local + r * tp_range_len(vocab),
                       n_rows - r < at_once ? n_rows - r : at_once, n_best, value + r * n_best,
                       id + r * n_best));
     return OK;
@@ -110,7 +110,7 @@ int tp_topn(struct tp *t, const float *logits_local, size_t n_rows, size_t n_bes
 int tp_log_sum_exp(struct tp *t, const float *logits_local, size_t n_rows, const float *max,
                    double *out)
 {
-    const size_t n_local = t->plan->vocab.end - t->plan->vocab.begin;
+    const size_t n_local = tp_range_len(t->plan->vocab);
 
     ASSERT(n_rows <= OPS_MAX_ROWS);
     memset(t->sum, 0, n_rows * sizeof *t->sum);
@@ -129,7 +129,7 @@ int tp_gather_logits(struct tp *t, const float *logits_local, float *out)
     for (int r = 0; r < plan->n_ranks; r++) {
         const struct tp_range rows = tp_vocab_range(plan->n_vocab, plan->n_ranks, r);
 
-        t->n_bytes[r] = (rows.end - rows.begin) * sizeof *out;
+        t->n_bytes[r] = tp_range_len(rows) * sizeof *out;
     }
     if (!ops_is_host(t->device)) {
         TRY(ops_download(t->device, t->stage, logits_local, t->n_bytes[plan->rank]));

@@ -50,11 +50,6 @@ struct vision_step {
     float *patches;         /* [n, 3 * patch^2]                    */
 };
 
-static size_t range_len(struct tp_range r)
-{
-    return r.end - r.begin;
-}
-
 /* ---- weights ---- */
 
 /* Names one tensor of a layer (or, with layer < 0, of the tower). */
@@ -72,7 +67,7 @@ static int want_vector(struct weights_list *l, int layer, const char *what, size
     char name[128];
 
     tensor_name(name, sizeof name, layer, what);
-    return weights_want(l, name, 1, &d, r.begin, range_len(r), 0, 1, sharded, view);
+    return weights_want(l, name, 1, &d, r.begin, tp_range_len(r), 0, 1, sharded, view);
 }
 
 /* A rectangle of a layer's matrix. */
@@ -87,8 +82,8 @@ static int want_matrix(struct weights_list *l, int layer, const char *what, cons
     char name[128];
 
     tensor_name(name, sizeof name, layer, what);
-    return weights_want(l, name, 2, dim, p->rows.begin, range_len(p->rows), p->cols.begin,
-                        range_len(p->cols), p->sharded, view);
+    return weights_want(l, name, 2, dim, p->rows.begin, tp_range_len(p->rows), p->cols.begin,
+                        tp_range_len(p->cols), p->sharded, view);
 }
 
 static int want_attention(struct vision *v, struct weights_list *l, int i)
@@ -201,17 +196,12 @@ void vision_destroy(struct vision *v)
 
 static size_t local_cols(const struct vision_config *c, const struct tp_plan *plan)
 {
-    return range_len(plan->vision_heads) * (size_t)c->d_head;
+    return tp_range_len(plan->vision_heads) * (size_t)c->d_head;
 }
 
 static size_t padded_tokens(const struct vision_config *c)
 {
     return size_align((size_t)c->n_patches, OPS_PAGE_TOKENS);
-}
-
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
 }
 
 static size_t patch_elems(const struct vision_config *c)
@@ -226,7 +216,7 @@ size_t vision_step_bytes(const struct model_config *cfg, const struct tp_plan *p
 
     return 2 * arena_round(n * d * sizeof(float)) + 4 * arena_round(n * cols * sizeof(float)) +
            2 * arena_round(padded_tokens(c) * cols * sizeof(float)) +
-           arena_round(tp_tile_rows(n) * range_len(plan->vision_ff) * sizeof(float)) +
+           arena_round(tp_tile_rows(n) * tp_range_len(plan->vision_ff) * sizeof(float)) +
            arena_round(n * patch_elems(c) * sizeof(float));
 }
 
@@ -250,7 +240,7 @@ static struct vision_step take_step(const struct vision *v, struct arena *a)
         .kept_k = arena_take(a, padded_tokens(v->cfg) * cols * sizeof(float)),
         .kept_v = arena_take(a, padded_tokens(v->cfg) * cols * sizeof(float)),
         .att = arena_take(a, n * cols * sizeof(float)),
-        .ff = arena_take(a, tp_tile_rows(n) * range_len(plan->vision_ff) * sizeof(float)),
+        .ff = arena_take(a, tp_tile_rows(n) * tp_range_len(plan->vision_ff) * sizeof(float)),
         .patches = arena_take(a, n * patch_elems(v->cfg) * sizeof(float)),
     };
 }
@@ -261,7 +251,7 @@ static int attention_block(struct vision *v, const struct vision_layer *w,
 {
     const size_t n = (size_t)v->cfg->n_patches, d = (size_t)v->cfg->d_model,
                  d_head = (size_t)v->cfg->d_head;
-    const size_t n_heads = range_len(tp_plan_of(v->tp)->vision_heads), cols = n_heads * d_head;
+    const size_t n_heads = tp_range_len(tp_plan_of(v->tp)->vision_heads), cols = n_heads * d_head;
     const struct ops_kv kv = {
         .k = s->kept_k,
         .v = s->kept_v,
@@ -288,7 +278,7 @@ static int attention_block(struct vision *v, const struct vision_layer *w,
         float *x = s->x + t * d;
 
         TRY(tp_row_linear(v->tp, x, s->att + t * cols, &w->out_w, d_head, (size_t)v->cfg->n_heads,
-                          &w->out_b, x, least(tp_tile_rows(n), n - t),
+                          &w->out_b, x, size_least(tp_tile_rows(n), n - t),
                           "vision attention output"));
     }
     return OK;
@@ -304,7 +294,7 @@ static int feed_forward_block(struct vision *v, const struct vision_layer *w,
     const size_t n_chunks = ((size_t)v->cfg->d_ff + grain - 1) / grain;
 
     for (size_t t = 0; t < n; t += tp_tile_rows(n)) {
-        const size_t n_tok = least(tp_tile_rows(n), n - t);
+        const size_t n_tok = size_least(tp_tile_rows(n), n - t);
         float *x = s->x + t * d;
 
         TRY(ops_linear(v->dev, s->ff, s->y + t * d, &w->fc1_w, &w->fc1_b, OPS_ACT_GELU_TANH,

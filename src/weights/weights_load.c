@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "sizes.h"
 #include "status.h"
 #include "weights_impl.h"
 
@@ -301,11 +302,6 @@ static void set_views(const struct weights_list *l, char *block)
     }
 }
 
-static size_t max_of(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 /* [local] Staging for a piece, or for one row where a row is more. */
 int weights_allocate_staging(struct weights_reader *x, const struct weights_list *l)
 {
@@ -319,9 +315,9 @@ int weights_allocate_staging(struct weights_reader *x, const struct weights_list
         if (!weights_is_converted(r))
             continue;
         n_rows = weights_piece_rows(r);
-        staging = max_of(staging, n_rows * r->rect.n_cols * dtype_bytes(r->entry->dtype));
-        made = max_of(made, n_rows * (r->row_bytes + r->scale_row_bytes));
-        row = max_of(row, r->rect.n_cols);
+        staging = size_most(staging, n_rows * r->rect.n_cols * dtype_bytes(r->entry->dtype));
+        made = size_most(made, n_rows * (r->row_bytes + r->scale_row_bytes));
+        row = size_most(row, r->rect.n_cols);
     }
     x->staging = staging ? malloc(staging) : NULL;
     x->made = made && !is_host ? malloc(made) : NULL;
@@ -408,8 +404,8 @@ int weights_load(struct weights *w, struct weights_list *l, struct device *d, st
     s.seconds = (double)(clock_us() - begin_us) * 1e-6;
     set_views(l, x.block);
     log_root(LOG_INFO, "weights",
-             "%s: %.3f GB read on %d ranks in %.2f s: %.2f GB/s; rank 0 uses %.3f GB in place", w->label,
-             (double)s.group_bytes * 1e-9, comm_size(c), s.seconds,
+             "%s: %.3f GB read on %d ranks in %.2f s: %.2f GB/s; rank 0 uses %.3f GB in place",
+             w->label, (double)s.group_bytes * 1e-9, comm_size(c), s.seconds,
              (double)s.group_bytes * 1e-9 / (s.seconds > 0 ? s.seconds : 1e-6),
              (double)s.mapped_bytes * 1e-9);
     *block = a;
