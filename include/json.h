@@ -16,7 +16,8 @@ struct json;     /* one value inside it, borrowed while the document lives */
 /* `name` (a path, usually) is copied and stands in every message. code: what a failure returns
  * (ERR_MODEL for a checkpoint's file, ERR_INPUT for a record's). */
 int json_parse(struct json_doc **out, const char *text, size_t n_bytes, const char *name, int code);
-/* Reads at most max_bytes; a longer, missing or irregular file is an error. */
+/* Reads at most max_bytes; a longer, missing or irregular file is an error. ERR_IO, whatever `code`
+ * is, when the system fails to read. */
 int json_parse_file(struct json_doc **out, const char *path, size_t max_bytes, int code);
 void json_free(struct json_doc *doc);
 const struct json *json_root(const struct json_doc *doc);

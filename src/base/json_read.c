@@ -6,14 +6,11 @@
  * ever cast, never looked into. */
 #include "json.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "file.h"
 #include "status.h"
 
 enum { MAX_DEPTH = 64 };
@@ -83,59 +80,18 @@ int json_parse(struct json_doc **out, const char *text, size_t n_bytes, const ch
     return OK;
 }
 
-/* Reads all of an open regular file of known size. */
-static int read_whole(int fd, char *text, size_t n_bytes, const char *path, int code)
-{
-    size_t done = 0;
-
-    while (done < n_bytes) {
-        ssize_t n = read(fd, text + done, n_bytes - done);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return FAIL(code, "%s: cannot read: %s", path, strerror(errno));
-        if (n == 0)
-            return FAIL(code, "%s: became shorter while being read", path);
-        done += (size_t)n;
-    }
-    return OK;
-}
-
 int json_parse_file(struct json_doc **out, const char *path, size_t max_bytes, int code)
 {
-    /* O_NONBLOCK: opening a FIFO must not hang; regular files do not care. */
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    char *text = NULL;
-    struct stat st;
+    const int fd = file_open_read(path);
+    char *text;
+    size_t n;
     int rc;
 
     if (fd < 0)
-        return FAIL(code, "%s: cannot open: %s", path, strerror(errno));
-    if (fstat(fd, &st) != 0) {
-        rc = FAIL(code, "%s: cannot stat: %s", path, strerror(errno));
-        goto close_fd;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        rc = FAIL(code, "%s: not a regular file", path);
-        goto close_fd;
-    }
-    if ((uintmax_t)st.st_size > max_bytes) {
-        rc = FAIL(code, "%s: %jd bytes, at most %zu are read", path, (intmax_t)st.st_size,
-                  max_bytes);
-        goto close_fd;
-    }
-    text = malloc((size_t)st.st_size + 1);
-    if (!text) {
-        rc = FAIL(ERR_NOMEM, "%s: %jd bytes", path, (intmax_t)st.st_size);
-        goto close_fd;
-    }
-    TRY_GOTO(read_whole(fd, text, (size_t)st.st_size, path, code), free_text);
-    TRY_GOTO(json_parse(out, text, (size_t)st.st_size, path, code), free_text);
-free_text:
+        return FAIL(code, "%s: cannot open: %m", path);
+    TRY(file_read_all(fd, path, max_bytes, code, &text, &n));
+    rc = json_parse(out, text, n, path, code);
     free(text);
-close_fd:
-    close(fd);
     return rc;
 }
 

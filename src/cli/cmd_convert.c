@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "engine.h"
+#include "file.h"
 #include "status.h"
 
 enum { MAX_CARRIED_BYTES = 64 << 20 };
@@ -31,26 +32,12 @@ struct conversion {
 /* A file that is not there is left out. */
 static int read_file(const char *path, char **bytes, size_t *n_bytes)
 {
-    FILE *f = fopen(path, "rb");
-    struct stat st;
-    int rc = OK;
+    const int fd = file_open_read(path);
 
     *bytes = NULL;
-    if (!f)
+    if (fd < 0)
         return errno == ENOENT ? OK : FAIL(ERR_IO, "%s: %m", path);
-    if (fstat(fileno(f), &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > MAX_CARRIED_BYTES)
-        rc = FAIL(ERR_MODEL, "%s: not a regular file of at most %d bytes", path, MAX_CARRIED_BYTES);
-    else if (!(*bytes = malloc((size_t)st.st_size + 1)))
-        rc = FAIL(ERR_NOMEM, "%s", path);
-    else if (fread(*bytes, 1, (size_t)st.st_size, f) != (size_t)st.st_size)
-        rc = FAIL(ERR_IO, "%s: could not be read to its end", path);
-    fclose(f);
-    if (rc == OK) {
-        *n_bytes = (size_t)st.st_size;
-        return OK;
-    }
-    free(*bytes);
-    return rc;
+    return file_read_all(fd, path, MAX_CARRIED_BYTES, ERR_MODEL, bytes, n_bytes);
 }
 
 static void add_carried(struct conversion *v, const char *name, char *bytes, size_t n)

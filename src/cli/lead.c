@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "clock.h"
+#include "file.h"
 #include "sizes.h"
 #include "status.h"
 
@@ -83,41 +83,13 @@ void lead_release(struct lead *l)
 
 /* ---- files ---- */
 
-/* text has room for a NUL. */
-static int read_stream(FILE *f, const char *path, size_t max_bytes, char **text, size_t *n_bytes)
-{
-    struct stat st;
-    char *buf;
-    size_t n;
-
-    if (fstat(fileno(f), &st) != 0 || !S_ISREG(st.st_mode))
-        return FAIL(ERR_INPUT, "%s: not a regular file", path);
-    if ((uintmax_t)st.st_size > max_bytes)
-        return FAIL(ERR_INPUT, "%s: larger than %zu bytes", path, max_bytes);
-    n = (size_t)st.st_size;
-    buf = malloc(n + 1);
-    if (!buf)
-        return FAIL(ERR_NOMEM, "%s: %zu bytes", path, n);
-    if (fread(buf, 1, n, f) != n) {
-        free(buf);
-        return FAIL(ERR_IO, "%s: could not be read to its end", path);
-    }
-    buf[n] = '\0';
-    *text = buf;
-    *n_bytes = n;
-    return OK;
-}
-
 static int read_file(const char *path, size_t max_bytes, char **text, size_t *n_bytes)
 {
-    FILE *f = fopen(path, "rb");
-    int rc;
+    const int fd = file_open_read(path);
 
-    if (!f)
+    if (fd < 0)
         return FAIL(ERR_INPUT, "%s: cannot be read: %m", path);
-    rc = read_stream(f, path, max_bytes, text, n_bytes);
-    fclose(f);
-    return rc;
+    return file_read_all(fd, path, max_bytes, ERR_INPUT, text, n_bytes);
 }
 
 int lead_read_file(struct comm *c, const char *path, size_t max_bytes, char **text, size_t *n_bytes)

@@ -9,13 +9,12 @@
 #include "tokenizer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "file.h"
 #include "sizes.h"
 #include "status.h"
 #include "tokenizer_impl.h"
@@ -64,38 +63,6 @@ close_t:
     return rc;
 }
 
-static int read_open_file(int fd, char **bytes, size_t *n_bytes, const char *path)
-{
-    struct stat st;
-    size_t n = 0, size;
-    char *data;
-
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        return FAIL(ERR_MODEL, "%s: not a regular file", path);
-    if (st.st_size < 1 || st.st_size > MAX_FILE_BYTES)
-        return FAIL(ERR_MODEL, "%s: %lld bytes; a tokenizer.model has 1 to %d", path,
-                    (long long)st.st_size, MAX_FILE_BYTES);
-    size = (size_t)st.st_size;
-    data = malloc(size);
-    if (!data)
-        return FAIL(ERR_NOMEM, "%s: %zu bytes", path, size);
-    while (n < size) {
-        const ssize_t got = read(fd, data + n, size - n);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0) {
-            free(data);
-            return FAIL(ERR_IO, "%s: %s", path,
-                        got == 0 ? "shrank while it was read" : strerror(errno));
-        }
-        n += (size_t)got;
-    }
-    *bytes = data;
-    *n_bytes = size;
-    return OK;
-}
-
 /* The message says what to do: repositories saved by newer tools often have tokenizer.json only. */
 static int missing_model(const char *dir, const char *path, int error)
 {
@@ -118,17 +85,18 @@ int tokenizer_open(struct tokenizer **out, const char *dir, int32_t image_token)
     char path[MAX_PATH_BYTES];
     char *file = NULL;
     size_t n_bytes = 0;
-    int fd, rc;
+    int fd;
 
     if (snprintf(path, sizeof path, "%s/tokenizer.model", dir) >= (int)sizeof path)
         return FAIL(ERR_MODEL, "%.64s...: the path is too long", dir);
-    /* O_NONBLOCK: opening a FIFO must not wait for a writer; it is refused as irregular. */
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    fd = file_open_read(path);
     if (fd < 0)
         return missing_model(dir, path, errno);
-    rc = read_open_file(fd, &file, &n_bytes, path);
-    close(fd);
-    TRY(rc);
+    TRY(file_read_all(fd, path, MAX_FILE_BYTES, ERR_MODEL, &file, &n_bytes));
+    if (n_bytes == 0) {
+        free(file);
+        return FAIL(ERR_MODEL, "%s: 0 bytes; a tokenizer.model has 1 to %d", path, MAX_FILE_BYTES);
+    }
     return create_model(out, file, n_bytes, image_token, path);
 }
 
