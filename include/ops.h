@@ -90,6 +90,13 @@ int ops_postnorm_add_norm(struct device *d, float *x, const float *f, const stru
                           float *y, const struct tensor *w_next, float eps, size_t n_tok,
                           size_t n_cols);
 
+/* ---- weights ---- */
+/* Brings a loaded matrix, which only linear layers and ops_embed will read, into the order in which
+ * d reads it fastest: in place, and w->order says so. Values stay, and so do the bits of results.
+ * chunk_elems: as ops_linear_fixed will be called, the length of a row where it will not. A table
+ * may leave any matrix as it is. data must be memory that nobody else reads. May allocate. */
+int ops_arrange(struct device *d, struct tensor *w, size_t chunk_elems);
+
 /* ---- linear, column-parallel: complete dot products ---- */
 enum ops_act { OPS_ACT_NONE, OPS_ACT_GELU_TANH };
 /* y [n_tok, n_out] = act(x [n_tok, n_in] . W^T + bias); bias may be NULL. */

@@ -6,7 +6,11 @@
 
 enum { TENSOR_MAX_DIMS = 4 };
 
-/* Row-major and dense. data is device memory of whichever device the owner names. */
+/* How a matrix lies: row after row, or in the order of the device that arranged it (ops_arrange). */
+enum tensor_order { TENSOR_ROWS, TENSOR_STRIPS };
+
+/* Row-major and dense, unless a device arranged it. data is device memory of whichever device the
+ * owner names. */
 struct tensor {
     void *data;
     enum dtype dtype;
@@ -15,6 +19,7 @@ struct tensor {
     /* Q8 and Q4 only, see quant.h: */
     const void *scale; /* Q8: f32 [dim[0]]; Q4: f16 [dim[0], groups, 2] */
     size_t group;      /* Q4: elements of a row that share a scale and a minimum */
+    enum tensor_order order;
 };
 
 size_t tensor_elems(const struct tensor *t);

@@ -84,6 +84,9 @@ int weights_want(struct weights_list *l, const char *name, int n_dims, const siz
  * row where ranks do not cut rows; where they do, every rank takes all rows, and an int4 group is
  * the largest one that divides the chunk. */
 void weights_may_convert(struct weights_list *l, size_t chunk_elems);
+/* The tensor asked for last is read by linear layers only (and ops_embed), in chunks of so many
+ * elements: the device may arrange it (ops_arrange). weights_may_convert says so, too. */
+void weights_may_arrange(struct weights_list *l, size_t chunk_elems);
 
 struct weights_stats {
     size_t rank_bytes;   /* memory of this rank's rectangles, rounded up as placed */

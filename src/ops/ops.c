@@ -146,6 +146,17 @@ int ops_postnorm_add_norm(struct device *d, float *x, const float *f, const stru
                : OK;
 }
 
+/* ---- weights ---- */
+
+int ops_arrange(struct device *d, struct tensor *w, size_t chunk_elems)
+{
+    check_weight(w);
+    ASSERT(w->order == TENSOR_ROWS && chunk_elems > 0);
+    if (!d->ops->arrange || w->dim[0] == 0 || w->dim[1] == 0)
+        return OK;
+    return d->ops->arrange(d, w, chunk_elems);
+}
+
 /* ---- linear ---- */
 
 int ops_linear(struct device *d, float *y, const float *x, const struct tensor *w,

@@ -32,6 +32,8 @@ struct ops {
     int (*postnorm_add_norm)(struct device *d, float *x, const float *f,
                              const struct tensor *w_post, float *y, const struct tensor *w_next,
                              float eps, size_t n_tok, size_t n_cols);
+    /* NULL: matrices stay as they are */
+    int (*arrange)(struct device *d, struct tensor *w, size_t chunk_elems);
     int (*linear)(struct device *d, float *y, const float *x, const struct tensor *w,
                   const struct tensor *bias, enum ops_act act, size_t n_tok);
     int (*linear_geglu)(struct device *d, float *y, const float *x, const struct tensor *w_gate,

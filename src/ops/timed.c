@@ -150,6 +150,13 @@ static int timed_postnorm_add_norm(struct device *d, float *x, const float *f,
 
 /* ---- products ---- */
 
+static int timed_arrange(struct device *d, struct tensor *w, size_t chunk_elems)
+{
+    struct timed *t = enter(d);
+
+    return leave(t, OPS_FAMILY_REST, ops_arrange(t->inner, w, chunk_elems));
+}
+
 static int timed_linear(struct device *d, float *y, const float *x, const struct tensor *w,
                         const struct tensor *bias, enum ops_act act, size_t n_tok)
 {
@@ -324,6 +331,7 @@ static const struct ops entries = {
     .layernorm = timed_layernorm,
     .rmsnorm = timed_rmsnorm,
     .postnorm_add_norm = timed_postnorm_add_norm,
+    .arrange = timed_arrange,
     .linear = timed_linear,
     .linear_geglu = timed_linear_geglu,
     .linear_fixed = timed_linear_fixed,

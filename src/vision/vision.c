@@ -70,9 +70,10 @@ static int want_vector(struct weights_list *l, int layer, const char *what, size
     return weights_want(l, name, 1, &d, r.begin, tp_range_len(r), 0, 1, sharded, view);
 }
 
-/* A rectangle of a layer's matrix. */
+/* A rectangle of a layer's matrix, whose products sum over chunks of so many columns. */
 struct part {
     struct tp_range rows, cols;
+    size_t chunk;
     bool sharded;
 };
 
@@ -82,8 +83,10 @@ static int want_matrix(struct weights_list *l, int layer, const char *what, cons
     char name[128];
 
     tensor_name(name, sizeof name, layer, what);
-    return weights_want(l, name, 2, dim, p->rows.begin, tp_range_len(p->rows), p->cols.begin,
-                        tp_range_len(p->cols), p->sharded, view);
+    TRY(weights_want(l, name, 2, dim, p->rows.begin, tp_range_len(p->rows), p->cols.begin,
+                     tp_range_len(p->cols), p->sharded, view));
+    weights_may_arrange(l, p->chunk);
+    return OK;
 }
 
 static int want_attention(struct vision *v, struct weights_list *l, int i)
@@ -92,7 +95,7 @@ static int want_attention(struct vision *v, struct weights_list *l, int i)
     const struct tp_range r = tp_plan_of(v->tp)->vision_heads;
     const size_t d = (size_t)v->cfg->d_model, d_head = (size_t)v->cfg->d_head, dim[2] = {d, d};
     const struct tp_range all = {0, d}, heads = {r.begin * d_head, r.end * d_head};
-    const struct part rows = {heads, all, v->is_split}, cols = {all, heads, v->is_split};
+    const struct part rows = {heads, all, d, v->is_split}, cols = {all, heads, d_head, v->is_split};
 
     TRY(want_matrix(l, i, "self_attn.q_proj.weight", dim, &rows, &y->q_w));
     TRY(want_vector(l, i, "self_attn.q_proj.bias", d, heads, v->is_split, &y->q_b));
@@ -108,8 +111,10 @@ static int want_feed_forward(struct vision *v, struct weights_list *l, int i)
 {
     struct vision_layer *y = &v->layers[i];
     const size_t d = (size_t)v->cfg->d_model, n_ff = (size_t)v->cfg->d_ff;
-    const struct tp_range all = {0, d}, ff = tp_plan_of(v->tp)->vision_ff;
-    const struct part rows = {ff, all, v->is_split}, cols = {all, ff, v->is_split};
+    const struct tp_plan *plan = tp_plan_of(v->tp);
+    const struct tp_range all = {0, d}, ff = plan->vision_ff;
+    const struct part rows = {ff, all, d, v->is_split},
+                      cols = {all, ff, plan->vision_ff_grain, v->is_split};
 
     TRY(want_matrix(l, i, "mlp.fc1.weight", (size_t[]){n_ff, d}, &rows, &y->fc1_w));
     TRY(want_vector(l, i, "mlp.fc1.bias", n_ff, ff, v->is_split, &y->fc1_b));
@@ -150,6 +155,7 @@ static int want_tower(struct vision *v, struct weights_list *l)
     TRY(want_vector(l, -1, "post_layernorm.bias", d, all, false, &v->post_b));
     TRY(weights_want(l, "multi_modal_projector.linear.weight", 2, proj, 0, v->d_text, 0, d, false,
                      &v->proj_w));
+    weights_may_arrange(l, d);
     return weights_want(l, "multi_modal_projector.linear.bias", 1, proj, 0, v->d_text, 0, 1, false,
                         &v->proj_b);
 }

@@ -104,6 +104,7 @@ struct weights_request {
     struct weights_rect rect;
     bool sharded;
     size_t chunk; /* > 0: may be converted; columns are cut at multiples of it */
+    size_t sum_chunk; /* > 0: only linear layers read it, with such chunks */
     struct tensor *view;
     /* set by weights_load: */
     const struct weights_entry *entry;
@@ -111,6 +112,7 @@ struct weights_request {
     size_t group;                  /* of Q4 */
     size_t row_bytes, n_bytes, at; /* of data: one row, all, place in the block */
     size_t scale_row_bytes, n_scale_bytes, scale_at;
+    struct tensor made; /* what *view becomes */
     const void *mapped, *mapped_scale; /* used in place: nothing is read or placed */
 };
 struct weights_list {

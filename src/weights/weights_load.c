@@ -283,23 +283,39 @@ static void set_data(struct tensor *t, const struct weights_request *r, char *bl
         t->scale = r->mapped ? r->mapped_scale : block + r->scale_at;
 }
 
-static void set_views(const struct weights_list *l, char *block)
+static void make_tensor(struct tensor *t, const struct weights_request *r, char *block)
+{
+    *t = (struct tensor){.dtype = r->dtype, .group = r->group};
+    set_data(t, r, block);
+    if (is_whole(r)) {
+        t->n_dims = r->n_dims;
+        memcpy(t->dim, r->dim, sizeof t->dim);
+        return;
+    }
+    t->n_dims = r->n_dims > 1 ? 2 : 1;
+    t->dim[0] = r->rect.n_rows;
+    if (t->n_dims == 2)
+        t->dim[1] = r->rect.n_cols;
+}
+
+/* What linear layers alone read goes into the device's own order; mapped files stay as they are.
+ * [local] */
+static int make_tensors(struct weights_list *l, struct device *d, char *block)
 {
     for (size_t i = 0; i < l->n; i++) {
-        const struct weights_request *r = &l->request[i];
-        struct tensor *t = r->view;
-        *t = (struct tensor){.dtype = r->dtype, .group = r->group};
-        set_data(t, r, block);
-        if (is_whole(r)) {
-            t->n_dims = r->n_dims;
-            memcpy(t->dim, r->dim, sizeof t->dim);
-        } else {
-            t->n_dims = r->n_dims > 1 ? 2 : 1;
-            t->dim[0] = r->rect.n_rows;
-            if (t->n_dims == 2)
-                t->dim[1] = r->rect.n_cols;
-        }
+        struct weights_request *r = &l->request[i];
+
+        make_tensor(&r->made, r, block);
+        if (r->sum_chunk && !r->mapped && r->made.data)
+            TRY(ops_arrange(d, &r->made, r->sum_chunk));
     }
+    return OK;
+}
+
+static void set_views(const struct weights_list *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        *l->request[i].view = l->request[i].made;
 }
 
 /* [local] Staging for a piece, or for one row where a row is more. */
@@ -396,13 +412,15 @@ int weights_load(struct weights *w, struct weights_list *l, struct device *d, st
     lay_out(w, l, d, &s);
     TRY(allocate_and_read(&x, l, &a, s.rank_bytes));
     s.read_bytes = x.read_bytes;
-    rc = sum_read_bytes(&s, c);
+    rc = comm_agree(c, make_tensors(l, d, x.block));
+    if (rc == OK)
+        rc = sum_read_bytes(&s, c);
     if (rc != OK) {
         arena_release(&a);
         return rc;
     }
     s.seconds = (double)(clock_us() - begin_us) * 1e-6;
-    set_views(l, x.block);
+    set_views(l);
     log_root(LOG_INFO, "weights",
              "%s: %.3f GB read on %d ranks in %.2f s: %.2f GB/s; rank 0 uses %.3f GB in place",
              w->label, (double)s.group_bytes * 1e-9, comm_size(c), s.seconds,

@@ -23,6 +23,10 @@ struct cpu {
     size_t packed_bytes;
     char *thread_scratch; /* [n_threads][THREAD_BYTES] */
 
+    /* strips.c: [n_threads][row_bytes], one row of arranged weights */
+    char *rows;
+    size_t row_bytes;
+
     /* attention.c */
     struct attention_scratch *attention;
     void *attention_threads; /* [n_threads][ATTENTION_SCRATCH bytes] */
@@ -44,6 +48,12 @@ int cpu_linear_geglu(struct device *d, float *y, const float *x, const struct te
                      const struct tensor *w_up, size_t n_tok);
 int cpu_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,
                      const struct tensor *w, size_t chunk_elems, float limit, size_t n_tok);
+
+/* Whether linear layers want w, whose sums have chunks of so many elements, in strips. */
+bool linear_takes_strips(const struct cpu *c, const struct tensor *w, size_t chunk_elems);
+
+/* strips.c */
+int cpu_arrange(struct device *d, struct tensor *w, size_t chunk_elems);
 
 /* attention.c; close accepts what a failed open left */
 int attention_open(struct cpu *c);

@@ -14,6 +14,7 @@ static void cpu_close(struct device *d)
     cpu_release_scratch(cpu_of(d));
     attention_close(cpu_of(d));
     rope_close(cpu_of(d));
+    free(cpu_of(d)->rows);
     free(d);
 }
 
@@ -31,6 +32,7 @@ static const struct ops plain = {
     .layernorm = cpu_layernorm,
     .rmsnorm = cpu_rmsnorm,
     .postnorm_add_norm = cpu_postnorm_add_norm,
+    .arrange = cpu_arrange,
     .linear = cpu_linear,
     .linear_geglu = cpu_linear_geglu,
     .linear_fixed = cpu_linear_fixed,
