@@ -9,13 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "byte_size.h"
+#include "machine.h"
 #include "memory.h"
 #include "status.h"
 
-enum { LOOK_AT = 64, MAX_SLOTS = 64, HOST_BYTES = 256 };
+enum { LOOK_AT = 64, MAX_SLOTS = 64 };
 
 /* What rank 0 tells the others. */
 struct found {
@@ -139,24 +139,14 @@ static size_t bytes_of(const void *context, int tp)
 /* This rank's share of what its host has free; the least of all ranks, less a tenth. */
 static int share_of_memory(struct comm *world, size_t *out)
 {
-    char host[HOST_BYTES] = "";
-    const int n = comm_size(world);
-    struct digest mine, *all = calloc((size_t)n, sizeof *all);
+    struct machine_alike here;
     int64_t less;
-    int rc, n_here = 0;
 
-    gethostname(host, sizeof host - 1);
-    mine = digest_of(host, strlen(host));
-    TRY_GOTO(comm_agree(world, all ? OK : FAIL(ERR_NOMEM, "a list of ranks")), free_all);
-    TRY_GOTO(comm_allgather(world, &mine, all, sizeof mine), free_all);
-    for (int r = 0; r < n; r++)
-        n_here += digest_equal(all[r], mine);
-    less = -(int64_t)(memory_available_bytes() / (size_t)n_here / 10 * 9);
-    TRY_GOTO(comm_allreduce_max(world, &less, 1, DTYPE_I64), free_all);
+    TRY(machine_count_alike(world, machine_host_digest(), &here));
+    less = -(int64_t)(memory_available_bytes() / (size_t)here.n / 10 * 9);
+    TRY(comm_allreduce_max(world, &less, 1, DTYPE_I64));
     *out = less < 0 ? (size_t)-less : SIZE_MAX; /* not known: whatever is asked for */
-free_all:
-    free(all);
-    return rc;
+    return OK;
 }
 
 /* ---- rank 0 ---- */

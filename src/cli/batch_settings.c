@@ -12,11 +12,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "build_info.h"
 #include "config_text.h"
 #include "json.h"
+#include "machine.h"
 #include "status.h"
 
 enum { SAMPLES = 64, SAMPLE_BYTES = 4096 };
@@ -211,7 +211,8 @@ static void member(FILE *f, const char *key, const char *value)
 char *batch_info_json(const struct options *o, const struct batch_plan *p, const struct comm *world,
                       const char *job)
 {
-    char *text = NULL, *config = NULL, host[256] = "", library[COMM_LIBRARY_BYTES], when[32];
+    char *text = NULL, *config = NULL;
+    char host[MACHINE_HOST_BYTES], library[COMM_LIBRARY_BYTES], when[32];
     const time_t now = time(NULL);
     struct tm utc;
     size_t n, n_config;
@@ -219,7 +220,7 @@ char *batch_info_json(const struct options *o, const struct batch_plan *p, const
     bool good = f && c;
 
     if (good) {
-        gethostname(host, sizeof host - 1);
+        machine_host(host);
         comm_library(library);
         strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
         options_print_config(c, o);

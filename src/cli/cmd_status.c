@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "json.h"
+#include "machine.h"
 #include "status.h"
 #include "watch_dir.h"
 
@@ -55,7 +56,7 @@ static void copy_text(char out[TEXT_BYTES], const struct json *object, const cha
 /* An empty LOCK is nobody's. */
 static int read_holder(struct holder *h, const char *dir)
 {
-    char path[4096], here[TEXT_BYTES] = "";
+    char path[4096], here[MACHINE_HOST_BYTES];
     struct json_doc *doc;
     const struct json *pid;
     struct stat st;
@@ -70,7 +71,7 @@ static int read_holder(struct holder *h, const char *dir)
     pid = json_get(json_root(doc), "pid");
     h->pid = pid ? (int)json_int(pid) : 0;
     json_free(doc);
-    gethostname(here, sizeof here - 1);
+    machine_host(here);
     h->is_here = strcmp(here, h->host) == 0;
     h->is_gone = h->is_here && kill(h->pid, 0) != 0 && errno == ESRCH;
     return OK;

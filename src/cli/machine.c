@@ -13,7 +13,7 @@
 #include "ops_cuda.h"
 #include "status.h"
 
-enum { LIST_BYTES = 4096, HOST_BYTES = 256 };
+enum { LIST_BYTES = 4096 };
 
 /* The "0-3,8" of /proc/self/status; empty where there is none. */
 static void allowed_cpus(char list[LIST_BYTES])
@@ -61,25 +61,54 @@ int machine_n_cpus(void)
     return count_cpus(list);
 }
 
-int machine_share(struct comm *c, int *n_threads)
+void machine_host(char name[MACHINE_HOST_BYTES])
 {
-    char list[LIST_BYTES], host[HOST_BYTES] = "";
-    struct digest mine, *all = calloc((size_t)comm_size(c), sizeof *all);
-    int rc, n_sharing = 0;
+    memset(name, 0, MACHINE_HOST_BYTES);
+    gethostname(name, MACHINE_HOST_BYTES - 1);
+}
 
-    allowed_cpus(list);
-    gethostname(host, sizeof host - 1);
-    mine = digest_chain(digest_of(host, strlen(host)), list, strlen(list));
+struct digest machine_host_digest(void)
+{
+    char name[MACHINE_HOST_BYTES];
+
+    machine_host(name);
+    return digest_of(name, strlen(name));
+}
+
+int machine_count_alike(struct comm *c, struct digest mine, struct machine_alike *out)
+{
+    struct digest *all = calloc((size_t)comm_size(c), sizeof *all);
+    struct machine_alike a = {.first = comm_rank(c)};
+    int rc;
+
     TRY_GOTO(comm_agree(c, all ? OK : FAIL(ERR_NOMEM, "a list of ranks")), free_all);
     TRY_GOTO(comm_allgather(c, &mine, all, sizeof mine), free_all);
-    for (int i = 0; i < comm_size(c); i++)
-        n_sharing += digest_equal(all[i], mine);
-    *n_threads = count_cpus(list) / n_sharing;
-    if (*n_threads < 1)
-        *n_threads = 1;
+    for (int r = 0; r < comm_size(c); r++) {
+        if (!digest_equal(all[r], mine))
+            continue;
+        a.first = r < a.first ? r : a.first;
+        a.n_before += r < comm_rank(c);
+        a.n++;
+    }
+    *out = a;
 free_all:
     free(all);
     return rc;
+}
+
+/* CPUs this rank may run on, divided by the ranks of its node that may run on the same ones; at
+ * least 1. Collective. */
+static int share_of_cpus(struct comm *c, int *n_threads)
+{
+    struct machine_alike sharing;
+    char list[LIST_BYTES];
+
+    allowed_cpus(list);
+    TRY(machine_count_alike(c, digest_chain(machine_host_digest(), list, strlen(list)), &sharing));
+    *n_threads = count_cpus(list) / sharing.n;
+    if (*n_threads < 1)
+        *n_threads = 1;
+    return OK;
 }
 
 struct machine_params machine_params_of(const struct options *o)
@@ -123,7 +152,7 @@ int machine_open(struct machine *m, const struct machine_params *p, struct comm 
 
     *m = (struct machine){.n_threads = p->n_threads};
     if (p->n_threads == 0)
-        TRY(machine_share(c, &m->n_threads));
+        TRY(share_of_cpus(c, &m->n_threads));
     TRY(takes_gpu(p, c, &on_gpu));
     if (on_gpu)
         TRY(machine_open_gpu(&m->device, p, c));

@@ -6,6 +6,7 @@
 #define MACHINE_H
 
 #include "comm.h"
+#include "digest.h"
 #include "ops.h"
 #include "options.h"
 
@@ -32,8 +33,16 @@ void machine_release(struct machine *m);
 
 int machine_n_cpus(void); /* that this process may run on */
 
-/* CPUs this rank may run on, divided by the ranks of its node that may run on the same ones; at
- * least 1. Collective. */
-int machine_share(struct comm *c, int *n_threads);
+enum { MACHINE_HOST_BYTES = 256 };
+void machine_host(char name[MACHINE_HOST_BYTES]); /* of this host; "" where it has none */
+struct digest machine_host_digest(void);          /* of that name */
+
+/* The ranks that told the same digest. */
+struct machine_alike {
+    int n;        /* at least 1: this rank is one of them */
+    int first;    /* the lowest rank */
+    int n_before; /* lower than this rank */
+};
+int machine_count_alike(struct comm *c, struct digest mine, struct machine_alike *out);
 
 #endif

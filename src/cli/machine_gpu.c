@@ -7,17 +7,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "ops_cuda.h"
 #include "status.h"
-
-enum { HOST_BYTES = 256 };
-
-struct gpu_owner {
-    uint8_t id[OPS_CUDA_ID_BYTES];
-    char host[HOST_BYTES - OPS_CUDA_ID_BYTES];
-};
 
 /* -1: no launcher says. */
 static int launcher_node_rank(void)
@@ -39,50 +31,34 @@ static int launcher_node_rank(void)
     return -1;
 }
 
-static void set_host(char *host, size_t n)
+/* This rank's number on its node: a launcher's variable where there is one, because c may be one
+ * replica of several on the node, else counted over c. Collective. */
+static int node_rank_of(struct comm *c, int *out)
 {
-    memset(host, 0, n);
-    gethostname(host, n - 1);
-}
-
-int machine_node_rank(struct comm *c, int *out)
-{
-    char(*host)[HOST_BYTES] = calloc((size_t)comm_size(c), sizeof *host);
-    char mine[HOST_BYTES];
-    int rc, n_before = 0;
     const int told = launcher_node_rank();
+    struct machine_alike here;
 
-    set_host(mine, sizeof mine);
-    TRY_GOTO(comm_agree(c, host ? OK : FAIL(ERR_NOMEM, "a list of hosts")), free_host);
-    TRY_GOTO(comm_allgather(c, mine, host, sizeof mine), free_host);
-    for (int r = 0; r < comm_rank(c); r++)
-        n_before += memcmp(host[r], mine, sizeof mine) == 0;
-    *out = told >= 0 ? told : n_before;
-free_host:
-    free(host);
-    return rc;
+    TRY(machine_count_alike(c, machine_host_digest(), &here));
+    *out = told >= 0 ? told : here.n_before;
+    return OK;
 }
 
 static int check_not_shared(const struct device *d, struct comm *c)
 {
-    struct gpu_owner mine, *all = calloc((size_t)comm_size(c), sizeof *all);
-    int rc;
+    char host[MACHINE_HOST_BYTES];
+    uint8_t id[OPS_CUDA_ID_BYTES];
+    struct machine_alike users;
+    int rc = OK;
 
-    set_host(mine.host, sizeof mine.host);
-    ops_cuda_id(d, mine.id);
-    TRY_GOTO(comm_agree(c, all ? OK : FAIL(ERR_NOMEM, "a list of GPUs")), free_all);
-    TRY_GOTO(comm_allgather(c, &mine, all, sizeof mine), free_all);
-    for (int r = 0; r < comm_rank(c) && rc == OK; r++)
-        if (memcmp(&all[r], &mine, sizeof mine) == 0)
-            rc = FAIL(
-                ERR_USAGE,
-                "ranks %d and %d of %s have the same GPU: start fewer ranks on a node, or give "
-                "--share-gpu",
-                r, comm_rank(c), mine.host);
-    rc = comm_agree(c, rc);
-free_all:
-    free(all);
-    return rc;
+    machine_host(host);
+    ops_cuda_id(d, id);
+    TRY(machine_count_alike(c, digest_chain(machine_host_digest(), id, sizeof id), &users));
+    if (users.n_before > 0)
+        rc = FAIL(ERR_USAGE,
+                  "ranks %d and %d of %s have the same GPU: start fewer ranks on a node, or give "
+                  "--share-gpu",
+                  users.first, comm_rank(c), host);
+    return comm_agree(c, rc);
 }
 
 int machine_open_gpu(struct device **out, const struct machine_params *p, struct comm *c)
@@ -93,7 +69,7 @@ int machine_open_gpu(struct device **out, const struct machine_params *p, struct
     int node_rank = 0;
 
     TRY(comm_agree(c, n_gpus > 0 ? OK : FAIL(ERR_UNSUPPORTED, "--device cuda: %s", reason)));
-    TRY(machine_node_rank(c, &node_rank));
+    TRY(node_rank_of(c, &node_rank));
     gpu.gpu = ops_cuda_gpu_of(node_rank, n_gpus);
     TRY(comm_agree(c, ops_open_cuda(out, &gpu)));
     return p->share_gpu ? OK : check_not_shared(*out, c);

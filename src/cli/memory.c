@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "machine.h"
 #include "status.h"
 
-enum { HOST_BYTES = 256, LINE_BYTES = 4096 };
+enum { LINE_BYTES = 4096 };
 static const double MIB = 1048576.0;
 
 /* ---- what there is ---- */
@@ -94,10 +94,8 @@ static int make_claim(struct claim *k, const struct engine_model *m, const struc
                       struct comm *c)
 {
     static const enum weights_form form[] = {WEIGHTS_INT8, WEIGHTS_INT4};
-    char host[HOST_BYTES] = "";
 
-    gethostname(host, sizeof host - 1);
-    k->host = digest_of(host, strlen(host));
+    k->host = machine_host_digest();
     TRY(plan_bytes(m, p, c, &k->mine));
     for (int i = 0; i < 2; i++) {
         struct engine_params other = *p;
@@ -142,7 +140,7 @@ static const char *advice(const struct claim *sum, size_t free_bytes)
 
 static int compare(const struct claim *all, struct comm *c)
 {
-    char host[HOST_BYTES] = "";
+    char host[MACHINE_HOST_BYTES];
     const size_t free_bytes = memory_available_bytes();
     bool first = false;
     int n_here;
@@ -152,7 +150,7 @@ static int compare(const struct claim *all, struct comm *c)
         return OK;
     if (!first)
         return ERR_NOMEM; /* the first rank of the node tells it */
-    gethostname(host, sizeof host - 1);
+    machine_host(host);
     return FAIL(ERR_NOMEM,
                 "%s: %d rank(s) plan %.0f MiB (weights %.0f, keys and values %.0f, buffers %.0f), "
                 "and %.0f MiB are free%s",

@@ -137,9 +137,12 @@ static int run_vector(struct preflight *p)
 
 static int collect(struct preflight *p)
 {
+    char host[MACHINE_HOST_BYTES];
+
     p->all = calloc((size_t)comm_size(p->world), sizeof *p->all);
     TRY(comm_agree(p->world, p->all ? OK : FAIL(ERR_NOMEM, "facts of all ranks")));
-    gethostname(p->own.host, NAME_BYTES - 1);
+    machine_host(host);
+    snprintf(p->own.host, NAME_BYTES, "%.63s", host);
     read_cpu(p->own.cpu);
     read_interfaces(p->own.interfaces);
     p->own.n_cpus = machine_n_cpus();
