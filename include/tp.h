@@ -70,11 +70,16 @@ void tp_at(struct tp *t, const char *layer, int number);
 
 /* y [n_tok, n_out] = sum over ranks of x_local . w_local^T, exactly, + bias (once) + residual.
  * n_chunks_global: K-chunks of the whole layer. ERR_RANGE on every rank when any chunk left the
- * range; `what` names the layer in the message. Collective. w->dim[0] = n_out on every rank, also
- * where k_local is 0. */
+ * range: from this call where sums come to host memory anyway, from the next tp_check where they
+ * stay on a GPU or between GPUs, and until then that chunk is 0. `what`, static text, names the
+ * layer in the message. Collective. w->dim[0] = n_out on every rank, also where k_local is 0. */
 int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct tensor *w_local,
                   size_t chunk_elems, size_t n_chunks_global, const struct tensor *bias,
                   const float *residual, size_t n_tok, const char *what);
+/* At the end of a pass, before anything of it is believed: ERR_RANGE on every rank, in this call,
+ * when a chunk of any tp_row_linear since the last one left the range; the message names the first
+ * such place. Collective. */
+int tp_check(struct tp *t);
 /* x [n_tok, d_model] = scale * embedding rows of ids (any owner). Collective. */
 int tp_embed(struct tp *t, float *x, const int32_t *ids, const struct tensor *table_local,
              float scale, size_t n_tok);

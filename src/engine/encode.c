@@ -19,7 +19,8 @@ static float *features_of(const struct engine *e, int slot)
     return e->features + (size_t)slot * image_elems(e);
 }
 
-static int encode(struct engine *e, struct vision *v, const float *pixels, int slot,
+/* v and its group: the split tower, or the whole one. */
+static int encode(struct engine *e, struct vision *v, struct tp *tp, const float *pixels, int slot,
                   const struct tap *tap)
 {
     const size_t px = (size_t)e->cfg.vision.image_px;
@@ -28,7 +29,8 @@ static int encode(struct engine *e, struct vision *v, const float *pixels, int s
     arena_reset(&e->step);
     ops_set_phase(e->dev, OPS_PHASE_PREFILL);
     comm_note_phase(e->comm, "vision");
-    return vision_encode(v, &e->step, e->pixels, features_of(e, slot), tap);
+    TRY(vision_encode(v, &e->step, e->pixels, features_of(e, slot), tap));
+    return tp_check(tp);
 }
 
 int engine_encode(struct engine *e, const float *pixels, int slot, const struct tap *tap)
@@ -36,7 +38,7 @@ int engine_encode(struct engine *e, const float *pixels, int slot, const struct 
     const size_t px = (size_t)e->cfg.vision.image_px;
 
     TRY(tap_show(tap, TAP_PIXELS, 0, pixels, 3 * px, px));
-    return encode(e, e->vision, pixels, slot, tap);
+    return encode(e, e->vision, e->tp, pixels, slot, tap);
 }
 
 enum engine_vision engine_vision_for(const struct engine *e, size_t n_images)
@@ -54,7 +56,7 @@ static int encode_dealt(struct engine *e, const float *const *pixels, const int 
     int rc = OK;
 
     for (size_t i = (size_t)e->plan.rank; i < n && rc == OK; i += n_ranks)
-        rc = encode(e, e->vision_whole, pixels[i], slot[i], NULL);
+        rc = encode(e, e->vision_whole, e->tp_alone, pixels[i], slot[i], NULL);
     TRY(comm_agree(e->comm, rc));
     for (size_t i = 0; i < n; i += n_ranks) {
         for (size_t r = 0; r < n_ranks; r++)

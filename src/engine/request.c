@@ -33,12 +33,14 @@ int engine_check_prompt(const struct engine *e, const int32_t *ids, size_t n_ids
 
 /* ---- passes ---- */
 
-/* Logits of rows of the residual stream. The phase is that of a step, whatever the pass was. */
+/* The end of a pass: logits of rows of the residual stream, and whether its sums are good. The
+ * phase is that of a step, whatever the pass was. */
 static int run_logits(struct engine *e, const float *x, size_t n_rows)
 {
     ops_set_phase(e->dev, OPS_PHASE_DECODE);
     arena_reset(&e->step);
-    return decoder_logits(e->decoder, &e->step, x, n_rows, e->logits);
+    TRY(decoder_logits(e->decoder, &e->step, x, n_rows, e->logits));
+    return tp_check(e->tp);
 }
 
 int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size_t n_ids,

@@ -1,12 +1,11 @@
 /* Row-parallel products: partial sums as integers, one all-reduce, one rounding.
  *
- * The number of chunks that left the fixed-point range travels as one more element of the same
- * all-reduce. All ranks therefore learn of it in the same call and fail together, with no extra
- * message and no rank left waiting. */
+ * Through host memory, the number of chunks that left the fixed-point range travels as one more
+ * element of the same all-reduce. All ranks therefore learn of it in the same call and fail
+ * together, with no extra message and no rank left waiting. Sums that stay on the device are
+ * counted there and told of once a pass (tp_range.c). */
 #include "tp.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,7 +29,7 @@ int tp_create(struct tp **out, struct device *d, struct comm *c, const struct tp
               size_t max_row_elems)
 {
     struct tp *t = calloc(1, sizeof *t);
-    void *acc = NULL;
+    void *acc = NULL, *report = NULL;
     size_t n_bytes;
     int rc;
 
@@ -42,6 +41,8 @@ int tp_create(struct tp **out, struct device *d, struct comm *c, const struct tp
     TRY_GOTO(size_mul(&n_bytes, n_bytes, sizeof *t->acc, "exact sums"), destroy_t);
     TRY_GOTO(ops_alloc(d, n_bytes, &acc), destroy_t);
     t->acc = acc;
+    TRY_GOTO(ops_alloc(d, sizeof *t->report, &report), destroy_t);
+    t->report = report;
     t->stage = ops_is_host(d) ? acc : malloc(n_bytes);
     t->best = calloc(((size_t)plan->n_ranks + 1) * TP_MAX_BEST, sizeof *t->best);
     t->n_bytes = calloc((size_t)plan->n_ranks, sizeof *t->n_bytes);
@@ -67,6 +68,7 @@ void tp_destroy(struct tp *t)
     free(t->best);
     if (t->stage != t->acc)
         free(t->stage);
+    ops_free(t->device, t->report);
     ops_free(t->device, t->acc);
     free(t);
 }
@@ -158,22 +160,13 @@ int tp_unstage(struct tp *t, void *dev, size_t n_bytes)
     return ops_is_host(t->device) ? OK : ops_upload(t->device, dev, t->stage, n_bytes);
 }
 
-/* acc [n] and the counter behind it: sums over ranks, where the device has them. One rank has them
- * already, so of a device with memory of its own only the counter comes back. */
+/* acc [n] and the counter behind it, summed over ranks by way of host memory. */
 static int sum_ranks(struct tp *t, size_t n, int64_t *n_bad_here, int64_t *n_bad)
 {
     const size_t n_bytes = (n + 1) * sizeof(int64_t);
-    const bool alone = t->plan->n_ranks == 1 && !ops_is_host(t->device);
     int64_t *sums;
     void *host;
 
-    if (t->direct)
-        TRY(comm_device_allreduce_sum(t->direct, t->acc, n + 1, DTYPE_I64));
-    if (t->direct || alone) {
-        TRY(ops_download(t->device, n_bad, t->acc + n, sizeof *n_bad));
-        *n_bad_here = *n_bad;
-        return ops_sync(t->device);
-    }
     TRY(tp_stage(t, t->acc, n_bytes, &host));
     sums = host;
     *n_bad_here = sums[n];
@@ -186,24 +179,25 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
                   size_t chunk_elems, size_t n_chunks_global, const struct tensor *bias,
                   const float *residual, size_t n_tok, const char *what)
 {
+    const struct tp_place here = {t->layer, what, t->layer_number, n_chunks_global};
     const size_t n_out = w_local->dim[0], n = n_tok * n_out;
+    const bool is_deferred = tp_defers(t);
     const int64_t zero = 0;
-    int64_t n_bad_here = 0, n_bad = 0;
-    char at[64] = "";
+    int64_t n_bad_here = 0, n_bad = 0, *counter = t->acc + n;
 
     ASSERT(n <= t->max_row_elems);
-    TRY(ops_upload(t->device, t->acc + n, &zero, sizeof zero));
-    TRY(ops_linear_fixed(t->device, t->acc, t->acc + n, x_local, w_local, chunk_elems,
-                         n_chunks_global, n_tok));
-    TRY(sum_ranks(t, n, &n_bad_here, &n_bad));
-    if (n_bad != 0 && t->layer)
-        snprintf(at, sizeof at, "%s %d, ", t->layer, t->layer_number);
+    if (is_deferred)
+        counter = t->report->n_bad_here + tp_place(t, &here);
+    else
+        TRY(ops_upload(t->device, counter, &zero, sizeof zero));
+    TRY(ops_linear_fixed(t->device, t->acc, counter, x_local, w_local, chunk_elems, n_chunks_global,
+                         n_tok));
+    if (!is_deferred)
+        TRY(sum_ranks(t, n, &n_bad_here, &n_bad));
+    else if (t->direct)
+        TRY(comm_device_allreduce_sum(t->direct, t->acc, n, DTYPE_I64));
     if (n_bad != 0)
-        return FAIL(ERR_RANGE,
-                    "%s%s: %" PRId64 " partial sums (%" PRId64
-                    " on this rank) are beyond +-%g or not finite; the weights or the input "
-                    "are unusable",
-                    at, what, n_bad, n_bad_here, (double)ops_fixed_limit(n_chunks_global));
+        return tp_fail_range(&here, n_bad, n_bad_here);
     return ops_fixed_finish(t->device, y, t->acc, bias, residual, n_tok, n_out);
 }
 

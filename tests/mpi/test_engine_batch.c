@@ -398,27 +398,31 @@ static void poison(struct engine *e, int seq)
 }
 
 /* One of three open requests fails in a step of all: the others' answers are as ever, whether its
- * poison is on one rank or more. */
+ * poison is on one rank or more, and whether the sums are looked at one by one or, where they stay
+ * on the device, at the end of the step. */
 static void numbers_out_of_range_cost_one_request(void **state)
 {
-    struct fixture *f = *state;
-    const struct engine_case_params p = params_of(f, ENGINE_CASE_CPU, 3, ENGINE_VISION_TENSOR);
-    const struct engine_case_request *q = f->request[1];
+    static const enum engine_case_table table[2] = {ENGINE_CASE_AWAY, ENGINE_CASE_CPU};
     static const int which[3] = {1, 3, 4};
-    struct engine_case x;
-    struct engine_case_answer got;
-    int seq[3], n;
+    struct fixture *f = *state;
 
-    open_group(f, &x, &p);
-    for (int bad = 0; bad < 3; bad++) {
+    for (int run = 0; run < 6; run++) {
+        const int k = run / 3, bad = run % 3;
+        const struct engine_case_params p = params_of(f, table[k], 3, ENGINE_VISION_TENSOR);
+        struct engine_case_answer got;
+        struct engine_case x;
+        int seq[3], n;
+
+        open_group(f, &x, &p);
         for (int i = 0; i < 3; i++)
-            ASSERT_ALL(f->world, engine_admit(x.engine, &q[which[i]].r, &seq[i]) == OK);
+            ASSERT_ALL(f->world, engine_admit(x.engine, &f->request[k][which[i]].r, &seq[i]) == OK);
         ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 3);
         if (bad == 0 || comm_rank(f->world) == 0)
             poison(x.engine, seq[bad]);
         ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 3);
         ASSERT_ALL(f->world, engine_ended(x.engine, seq[bad]));
-        ASSERT_ALL(f->world, strstr(engine_error(x.engine, seq[bad]), "attention output") != NULL);
+        ASSERT_ALL(f->world, strstr(engine_error(x.engine, seq[bad]),
+                                    "decoder layer 1, attention output") != NULL);
         while (n > 0)
             ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK);
         for (int i = 0; i < 3; i++) {
@@ -426,38 +430,44 @@ static void numbers_out_of_range_cost_one_request(void **state)
             const int rc = leave(x.engine, seq[i], &got);
 
             ASSERT_ALL(f->world, failed == (i == bad) && rc == (failed ? ERR_INPUT : OK));
-            ASSERT_ALL(f->world, failed || engine_case_same(&got.a, &f->alone[1][which[i]].a));
+            ASSERT_ALL(f->world, failed || engine_case_same(&got.a, &f->alone[k][which[i]].a));
         }
+        engine_case_close(&x);
     }
-    engine_case_close(&x);
 }
 
 /* The same in the prefill, and in a step that a request has to itself. */
 static void numbers_out_of_range_alone(void **state)
 {
+    static const enum engine_case_table table[2] = {ENGINE_CASE_REF, ENGINE_CASE_AWAY};
     struct fixture *f = *state;
-    const struct engine_case_params p = params_of(f, ENGINE_CASE_REF, 1, ENGINE_VISION_TENSOR);
     const struct engine_case_request *q = &f->request[0][4];
-    struct engine_case x;
-    struct engine_case_answer got;
-    int seq, n;
 
-    open_group(f, &x, &p);
-    ASSERT_ALL(f->world, engine_admit(x.engine, &q->r, &seq) == OK);
-    poison(x.engine, seq);
-    ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 1);
-    ASSERT_ALL(f->world, engine_ended(x.engine, seq) && engine_error(x.engine, seq) != NULL);
-    ASSERT_ALL(f->world, leave(x.engine, seq, &got) == ERR_INPUT);
-    ASSERT_ALL(f->world, strstr(log_last_error(), "attention output") != NULL);
-    x.engine->features[(size_t)q->slot[0] * x.engine->sizes.features / ENGINE_IMAGES] = NAN;
-    ASSERT_ALL(f->world, engine_admit(x.engine, &q->r, &seq) == ERR_INPUT);
-    ASSERT_ALL(f->world, engine_case_encode(&x) == OK);
-    ASSERT_ALL(f->world, engine_admit(x.engine, &q->r, &seq) == OK);
-    while (!engine_ended(x.engine, seq))
-        ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK);
-    ASSERT_ALL(f->world,
-               leave(x.engine, seq, &got) == OK && engine_case_same(&got.a, &f->alone[0][4].a));
-    engine_case_close(&x);
+    for (int k = 0; k < 2; k++) {
+        const struct engine_case_params p = params_of(f, table[k], 1, ENGINE_VISION_TENSOR);
+        struct engine_case_answer got;
+        struct engine_case x;
+        float *feature;
+        int seq, n;
+
+        open_group(f, &x, &p);
+        ASSERT_ALL(f->world, engine_admit(x.engine, &q->r, &seq) == OK);
+        poison(x.engine, seq);
+        ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 1);
+        ASSERT_ALL(f->world, engine_ended(x.engine, seq) && engine_error(x.engine, seq) != NULL);
+        ASSERT_ALL(f->world, leave(x.engine, seq, &got) == ERR_INPUT);
+        ASSERT_ALL(f->world, strstr(log_last_error(), "attention output") != NULL);
+        feature = x.engine->features;
+        feature[(size_t)q->slot[0] * x.engine->sizes.features / ENGINE_IMAGES] = NAN;
+        ASSERT_ALL(f->world, engine_admit(x.engine, &q->r, &seq) == ERR_INPUT);
+        ASSERT_ALL(f->world, engine_case_encode(&x) == OK);
+        ASSERT_ALL(f->world, engine_admit(x.engine, &q->r, &seq) == OK);
+        while (!engine_ended(x.engine, seq))
+            ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK);
+        ASSERT_ALL(f->world, leave(x.engine, seq, &got) == OK);
+        ASSERT_ALL(f->world, engine_case_same(&got.a, &f->alone[0][4].a));
+        engine_case_close(&x);
+    }
 }
 
 /* ---- images ---- */
