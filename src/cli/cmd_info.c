@@ -118,7 +118,7 @@ struct checkpoint {
     const char *name;
     struct model_config cfg;
     struct weights *weights;
-    struct info_model model;
+    struct info_model plan;
     char digest[33];
 };
 
@@ -152,7 +152,7 @@ static int print_checkpoint(FILE *f, const struct checkpoint *k)
             weights_n_tensors(k->weights), weights_total_bytes(k->weights),
             (double)weights_total_bytes(k->weights) / 1e9, dtype_name(weights_dtype(k->weights)));
     fprintf(f, "%-14s %s\n\n", "digest", k->digest);
-    return info_plan_print_table(f, &k->model);
+    return info_plan_print_table(f, &k->plan);
 }
 
 static int print_checkpoint_json(FILE *f, const struct checkpoint *k)
@@ -170,29 +170,23 @@ static int print_checkpoint_json(FILE *f, const struct checkpoint *k)
     fprintf(f, ",\"tensors\":%zu,\"bytes\":%zu,\"dtype\":\"%s\",\"digest\":\"%s\",\"plan\":",
             weights_n_tensors(k->weights), weights_total_bytes(k->weights),
             dtype_name(weights_dtype(k->weights)), k->digest);
-    TRY(info_plan_print_json(f, &k->model));
+    TRY(info_plan_print_json(f, &k->plan));
     fputs("}\n", f);
     return OK;
 }
 
 static void find_model(struct checkpoint *k, const struct options *o)
 {
-    size_t dim[TENSOR_MAX_DIMS], group;
-    enum weights_form stored;
-    int n_dims;
+    size_t group;
+    const enum weights_form stored = weights_stored_form(k->weights, &group);
 
-    k->model.cfg = &k->cfg;
-    k->model.elem_bytes = dtype_bytes(weights_dtype(k->weights));
-    k->model.form = (enum weights_form)o->weights;
-    k->model.max_group = 32u << o->int4_group;
-    stored = weights_stored_form(k->weights, &group);
-    if (k->model.form == WEIGHTS_AS_STORED) {
-        k->model.form = stored;
-        k->model.max_group = group ? group : k->model.max_group;
+    k->plan = (struct info_model){.model = engine_model_of(k->weights, &k->cfg),
+                                  .form = (enum weights_form)o->weights,
+                                  .int4_group = 32 << o->int4_group};
+    if (k->plan.form == WEIGHTS_AS_STORED) {
+        k->plan.form = stored;
+        k->plan.int4_group = group ? (int)group : k->plan.int4_group;
     }
-    if (!k->cfg.text.tied &&
-        weights_find(k->weights, "language_model.lm_head.weight", &n_dims, dim))
-        k->model.n_head_rows = dim[0];
     digest_hex(weights_digest(k->weights), k->digest);
 }
 

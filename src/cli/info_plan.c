@@ -3,15 +3,7 @@
 
 #include <string.h>
 
-#include "engine.h"
 #include "status.h"
-
-size_t info_rank_weight_bytes(const struct info_model *m, const struct tp_plan *plan)
-{
-    const struct engine_model model = {m->cfg, m->elem_bytes, m->n_head_rows};
-
-    return engine_weight_bytes(&model, m->form, (int)m->max_group, plan);
-}
 
 struct span {
     size_t least, most;
@@ -28,14 +20,14 @@ static int plan_spans(const struct info_model *m, int n_ranks, struct span out[N
         struct tp_plan p;
         size_t value[N_COLUMNS];
 
-        TRY(tp_plan_make(&p, m->cfg, n_ranks, rank));
+        TRY(tp_plan_make(&p, m->model.cfg, n_ranks, rank));
         value[HEADS] = tp_range_len(p.heads);
         value[KV_HEADS] = tp_range_len(p.kv_heads);
         value[FF] = tp_range_len(p.ff);
         value[VOCAB] = tp_range_len(p.vocab);
         value[VISION_HEADS] = tp_range_len(p.vision_heads);
         value[VISION_FF] = tp_range_len(p.vision_ff);
-        value[BYTES] = info_rank_weight_bytes(m, &p);
+        value[BYTES] = engine_weight_bytes(&m->model, m->form, m->int4_group, &p);
         for (int i = 0; i < N_COLUMNS; i++) {
             if (rank == 0 || value[i] < out[i].least)
                 out[i].least = value[i];
@@ -65,7 +57,7 @@ int info_plan_print_table(FILE *f, const struct info_model *m)
     for (int i = 0; i < BYTES; i++)
         fprintf(f, " %*s", width[i], column_names[i]);
     fprintf(f, " %20s\n", "weight MiB per rank");
-    for (int n = 1; n <= m->cfg->text.n_heads; n++) {
+    for (int n = 1; n <= m->model.cfg->text.n_heads; n++) {
         struct span s[N_COLUMNS];
         char least[24], most[24], mib[52];
 
@@ -85,7 +77,7 @@ int info_plan_print_table(FILE *f, const struct info_model *m)
 int info_plan_print_json(FILE *f, const struct info_model *m)
 {
     fputc('[', f);
-    for (int n = 1; n <= m->cfg->text.n_heads; n++) {
+    for (int n = 1; n <= m->model.cfg->text.n_heads; n++) {
         struct span s[N_COLUMNS];
 
         TRY(plan_spans(m, n, s));

@@ -1,7 +1,5 @@
 // RANKS: 1 2 3 4
 /* The weight bytes that info tells for a rank are those the rank then loads. */
-#include "../../src/cli/info_plan.h"
-
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -30,7 +28,7 @@ static int load_and_compare(struct comm *c, const char *model, enum weights_form
                                     .max_prompt_tokens = 64};
     struct weights_stats stats;
     struct model_config cfg;
-    struct info_model m = {.cfg = &cfg, .form = form, .max_group = 32};
+    struct engine_model m;
     struct weights *w;
     struct device *d;
     struct engine *e;
@@ -40,8 +38,8 @@ static int load_and_compare(struct comm *c, const char *model, enum weights_form
 
     TRY(weights_open(&w, &cfg, model));
     TRY(tp_plan_make(&plan, &cfg, comm_size(c), comm_rank(c)));
-    m.elem_bytes = dtype_bytes(weights_dtype(w));
-    expected = info_rank_weight_bytes(&m, &plan);
+    m = engine_model_of(w, &cfg);
+    expected = engine_weight_bytes(&m, form, 32, &plan);
     padding = most_padding(w);
     TRY(ops_open_ref(&d));
     rc = engine_create(&e, &cfg, &p, w, d, c, &stats);
@@ -71,14 +69,14 @@ static void test_one_rank_holds_every_parameter(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         struct model_config cfg;
-        const struct info_model m = {.cfg = &cfg, .elem_bytes = 1};
+        const struct engine_model m = {.cfg = &cfg, .elem_bytes = 1};
         struct tp_plan plan;
 
         assert_int_equal(config_preset(&cfg, presets[i]), OK);
         assert_int_equal(tp_plan_make(&plan, &cfg, 1, 0), OK);
-        assert_int_equal(info_rank_weight_bytes(&m, &plan), config_vision_params(&cfg) +
-                                                                config_projector_params(&cfg) +
-                                                                config_text_params(&cfg));
+        assert_int_equal(engine_weight_bytes(&m, WEIGHTS_AS_STORED, 0, &plan),
+                         config_vision_params(&cfg) + config_projector_params(&cfg) +
+                             config_text_params(&cfg));
     }
 }
 
