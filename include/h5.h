@@ -57,7 +57,6 @@ int h5_rows_open(struct h5_rows **out, struct h5 *h, const char *path);
 void h5_rows_close(struct h5_rows *r); /* NULL is fine */
 /* Returns the number of dimensions, 1..8; dim[0] is the number of rows. */
 int h5_rows_shape(const struct h5_rows *r, size_t dim[8]);
-bool h5_rows_are_text(const struct h5_rows *r);
 /* n_rows >= 1 whole rows of numbers, converted to t. */
 int h5_rows_read(struct h5_rows *r, size_t row0, size_t n_rows, enum dtype t, void *data);
 /* The text in a row, as a new string (free). */

@@ -117,11 +117,6 @@ int h5_rows_shape(const struct h5_rows *r, size_t dim[8])
     return r->n_dims;
 }
 
-bool h5_rows_are_text(const struct h5_rows *r)
-{
-    return r->is_text;
-}
-
 /* ---- reading ---- */
 
 /* Rows as a selection of the dataset's space, and their own dense space. */

@@ -40,7 +40,8 @@ const char *weights_h5_form_name(enum weights_form form)
     return form_names[form];
 }
 
-bool weights_h5_form_of(const char *name, enum weights_form *out)
+/* False for a name that is none. */
+static bool form_of(const char *name, enum weights_form *out)
 {
     for (size_t i = 0; i < sizeof form_names / sizeof *form_names; i++) {
         if (strcmp(name, form_names[i]) == 0) {
@@ -320,7 +321,7 @@ static int read_head(struct weights *w, const char *path, const struct json_doc 
                     version, WEIGHTS_H5_VERSION);
     TRY(json_get_bool(doc, root, "synthetic", &w->is_of_formula));
     TRY(json_get_int(doc, root, "max_group", 0, QUANT_MAX_GROUP, &max_group));
-    if (!weights_h5_form_of(text_of(root, "form"), &w->form))
+    if (!form_of(text_of(root, "form"), &w->form))
         return FAIL(ERR_MODEL, "%s: a form of \"%.32s\"", path, text_of(root, "form"));
     if (!type_of(text_of(root, "source_dtype"), &w->source_dtype) ||
         !dtype_is_float(w->source_dtype))

@@ -13,8 +13,7 @@ enum { WEIGHTS_H5_VERSION = 1, WEIGHTS_H5_PATH = WEIGHTS_HUB_ROOM + 32 };
 
 /* Bytes of a row of data that lie together: a K-chunk, or 0 when rows are whole. */
 size_t weights_h5_chunk(const struct weights_request *r);
-/* "as-stored", "bf16", "int8", "int4"; and back, false for anything else. */
+/* "as-stored", "bf16", "int8", "int4". */
 const char *weights_h5_form_name(enum weights_form form);
-bool weights_h5_form_of(const char *name, enum weights_form *out);
 
 #endif
