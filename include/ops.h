@@ -102,6 +102,14 @@ enum ops_act { OPS_ACT_NONE, OPS_ACT_GELU_TANH };
 /* y [n_tok, n_out] = act(x [n_tok, n_in] . W^T + bias); bias may be NULL. */
 int ops_linear(struct device *d, float *y, const float *x, const struct tensor *w,
                const struct tensor *bias, enum ops_act act, size_t n_tok);
+/* Several products of one input, each as ops_linear without activation. What a table has to do to x
+ * first it does once. */
+struct ops_product {
+    float *y; /* [n_tok, w->dim[0]] */
+    const struct tensor *w, *bias; /* bias may be NULL */
+};
+int ops_linear_each(struct device *d, const struct ops_product *p, size_t n_products,
+                    const float *x, size_t n_tok);
 /* y [n_tok, n_ff] = gelu_tanh(x . Wgate^T) * (x . Wup^T). */
 int ops_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate,
                      const struct tensor *w_up, size_t n_tok);

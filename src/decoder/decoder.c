@@ -222,6 +222,20 @@ static int attend(struct decoder *d, int layer, const struct pass *p)
     return ops_attention(d->dev, s->att + at, s->q + at, &kv, &a);
 }
 
+/* Queries of the rows from p->from on, keys and values of all. */
+static int project(struct decoder *d, const struct decoder_layer *w, const struct pass *p)
+{
+    const struct ops_product qkv[] = {
+        {p->s.q, &w->q_w, NULL}, {p->s.k, &w->k_w, NULL}, {p->s.v, &w->v_w, NULL}};
+    const size_t at = p->from;
+
+    if (at == 0)
+        return ops_linear_each(d->dev, qkv, 3, p->s.y, p->n_tok);
+    TRY(ops_linear(d->dev, p->s.q + at * w->q_w.dim[0], p->s.y + at * (size_t)d->cfg->d_model,
+                   &w->q_w, NULL, OPS_ACT_NONE, p->n_tok - at));
+    return ops_linear_each(d->dev, qkv + 1, 2, p->s.y, p->n_tok);
+}
+
 /* f = o_proj(attention(y)) */
 static int attention_block(struct decoder *d, int layer, const struct pass *p)
 {
@@ -231,10 +245,7 @@ static int attention_block(struct decoder *d, int layer, const struct pass *p)
     const size_t n_cols = tp_range_len(tp_plan_of(d->tp)->heads) * d_head;
     const size_t tile = tp_tile_rows(p->n_tok - p->from);
 
-    TRY(ops_linear(d->dev, p->s.q + p->from * n_cols, p->s.y + p->from * n, &w->q_w, NULL,
-                   OPS_ACT_NONE, p->n_tok - p->from));
-    TRY(ops_linear(d->dev, p->s.k, p->s.y, &w->k_w, NULL, OPS_ACT_NONE, p->n_tok));
-    TRY(ops_linear(d->dev, p->s.v, p->s.y, &w->v_w, NULL, OPS_ACT_NONE, p->n_tok));
+    TRY(project(d, w, p));
     TRY(attend(d, layer, p));
     for (size_t t = p->from; t < p->n_tok; t += tile)
         TRY(tp_row_linear(d->tp, p->s.f + t * n, p->s.att + t * n_cols, &w->o_w, d_head, n_chunks,

@@ -171,6 +171,22 @@ int ops_linear(struct device *d, float *y, const float *x, const struct tensor *
     return d->ops->linear(d, y, x, w, bias, act, n_tok);
 }
 
+int ops_linear_each(struct device *d, const struct ops_product *p, size_t n_products,
+                    const float *x, size_t n_tok)
+{
+    for (size_t i = 0; i < n_products; i++) {
+        check_weight(p[i].w);
+        if (p[i].bias)
+            check_vector(p[i].bias, p[i].w->dim[0]);
+        ASSERT(p[i].y != x && p[i].w->dim[1] == p[0].w->dim[1]);
+    }
+    if (n_tok > 0 && d->ops->linear_each)
+        return d->ops->linear_each(d, p, n_products, x, n_tok);
+    for (size_t i = 0; i < n_products; i++)
+        TRY(ops_linear(d, p[i].y, x, p[i].w, p[i].bias, OPS_ACT_NONE, n_tok));
+    return OK;
+}
+
 int ops_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate,
                      const struct tensor *w_up, size_t n_tok)
 {

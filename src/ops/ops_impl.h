@@ -36,6 +36,9 @@ struct ops {
     int (*arrange)(struct device *d, struct tensor *w, size_t chunk_elems);
     int (*linear)(struct device *d, float *y, const float *x, const struct tensor *w,
                   const struct tensor *bias, enum ops_act act, size_t n_tok);
+    /* NULL: linear, one by one; a product may have no columns */
+    int (*linear_each)(struct device *d, const struct ops_product *p, size_t n_products,
+                       const float *x, size_t n_tok);
     int (*linear_geglu)(struct device *d, float *y, const float *x, const struct tensor *w_gate,
                         const struct tensor *w_up, size_t n_tok);
     int (*linear_fixed)(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,

@@ -165,6 +165,14 @@ static int timed_linear(struct device *d, float *y, const float *x, const struct
     return leave(t, OPS_FAMILY_LINEAR, t->inner->ops->linear(t->inner, y, x, w, bias, act, n_tok));
 }
 
+static int timed_linear_each(struct device *d, const struct ops_product *p, size_t n_products,
+                             const float *x, size_t n_tok)
+{
+    struct timed *t = enter(d);
+
+    return leave(t, OPS_FAMILY_LINEAR, ops_linear_each(t->inner, p, n_products, x, n_tok));
+}
+
 static int timed_linear_geglu(struct device *d, float *y, const float *x,
                               const struct tensor *w_gate, const struct tensor *w_up, size_t n_tok)
 {
@@ -333,6 +341,7 @@ static const struct ops entries = {
     .postnorm_add_norm = timed_postnorm_add_norm,
     .arrange = timed_arrange,
     .linear = timed_linear,
+    .linear_each = timed_linear_each,
     .linear_geglu = timed_linear_geglu,
     .linear_fixed = timed_linear_fixed,
     .fixed_finish = timed_fixed_finish,

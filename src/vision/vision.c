@@ -274,10 +274,10 @@ static int attention_block(struct vision *v, const struct vision_layer *w,
         .scale = 1.0f / sqrtf((float)d_head),
         .precision = ops_precision_beside(&w->q_w),
     };
+    const struct ops_product qkv[] = {
+        {s->q, &w->q_w, &w->q_b}, {s->k, &w->k_w, &w->k_b}, {s->v, &w->v_w, &w->v_b}};
 
-    TRY(ops_linear(v->dev, s->q, s->y, &w->q_w, &w->q_b, OPS_ACT_NONE, n));
-    TRY(ops_linear(v->dev, s->k, s->y, &w->k_w, &w->k_b, OPS_ACT_NONE, n));
-    TRY(ops_linear(v->dev, s->v, s->y, &w->v_w, &w->v_b, OPS_ACT_NONE, n));
+    TRY(ops_linear_each(v->dev, qkv, 3, s->y, n));
     TRY(ops_rope_store(v->dev, s->q, s->k, s->v, &kv, 0, 0.0f, n, n_heads, n_heads, d_head));
     TRY(ops_attention(v->dev, s->att, s->q, &kv, &a));
     for (size_t t = 0; t < n; t += tp_tile_rows(n)) {

@@ -229,6 +229,47 @@ static void rows_and_columns_stand_alone(void **state)
     free(x);
 }
 
+/* Products of one input together: the bits of each alone, whatever types stand side by side. */
+static void products_together_are_those_alone(void **state)
+{
+    enum { TOK = 7, IN = 203, N = 4, MOST = 19 };
+    static const size_t n_out[N] = {MOST, 0, 5, 11};
+    static const enum dtype type[N] = {DTYPE_BF16, DTYPE_BF16, DTYPE_F32, DTYPE_BF16};
+    struct device *d = *state;
+    float *x = case_filled((size_t)TOK * IN, 3, 1.0f),
+          *dx = case_put(d, x, (size_t)TOK * IN * sizeof *x);
+    float *dy[N], *alone = case_room(d, TOK * MOST * sizeof(float)), want[TOK * MOST],
+                  got[TOK * MOST];
+    struct case_tensor w[N], b = case_tensor(DTYPE_F16, 0, 11, 9, 1.0f);
+    struct tensor dw[N], db = case_put_tensor(d, &b.t);
+    struct ops_product p[N];
+
+    for (size_t i = 0; i < N; i++) {
+        w[i] = case_tensor(type[i], MOST, IN, 20 + i, 1.0f);
+        dw[i] = case_put_tensor(d, &w[i].t);
+        dw[i].dim[0] = n_out[i];
+        dy[i] = case_room(d, TOK * MOST * sizeof(float));
+        p[i] = (struct ops_product){dy[i], &dw[i], n_out[i] == 11 ? &db : NULL};
+    }
+    assert_int_equal(ops_linear_each(d, p, N, dx, TOK), OK);
+    for (size_t i = 0; i < N; i++) {
+        assert_int_equal(ops_linear(d, alone, dx, &dw[i], p[i].bias, OPS_ACT_NONE, TOK), OK);
+        case_get(d, want, alone, sizeof want);
+        case_get(d, got, dy[i], sizeof got);
+        assert_memory_equal(got, want, TOK * n_out[i] * sizeof *got);
+    }
+    for (size_t i = 0; i < N; i++) {
+        ops_free(d, dw[i].data);
+        ops_free(d, dy[i]);
+        case_free(&w[i]);
+    }
+    ops_free(d, alone);
+    ops_free(d, db.data);
+    ops_free(d, dx);
+    case_free(&b);
+    free(x);
+}
+
 /* ---- row-parallel linear layers ---- */
 
 static float finish(struct device *d, int64_t sum)
@@ -451,6 +492,7 @@ int main(void)
         cmocka_unit_test(a_fused_seam_equals_its_parts),
         cmocka_unit_test(linear_layers_equal_their_definition),
         cmocka_unit_test(rows_and_columns_stand_alone),
+        cmocka_unit_test(products_together_are_those_alone),
         cmocka_unit_test(any_split_gives_the_same_sums),
         cmocka_unit_test(chunks_round_to_nearest_even),
         cmocka_unit_test(values_out_of_range_are_counted),

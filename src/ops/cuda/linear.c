@@ -35,11 +35,6 @@ int cuda_reserve(struct device *d, size_t max_tok, size_t max_cols)
     return OK;
 }
 
-static bool is_f32_product(const struct tensor *w)
-{
-    return ops_precision_beside(w) == DTYPE_F32;
-}
-
 /* x as bf16 in scratch. */
 static int narrow_inputs(struct cuda_context *c, const float *x, size_t n_tok, size_t n_in)
 {
@@ -91,22 +86,34 @@ static bool library_multiplies_pair(struct cuda_context *c, const struct kernel_
            kernel_gate(c->stream, l->y, c->up, l->n_tok * l->w.n_rows) == 0;
 }
 
-static int multiply(struct device *d, const struct kernel_linear *l, bool is_f32)
+/* A product of x as it is, or of x16, which holds it as bf16. */
+static int multiply_narrowed(struct device *d, const struct kernel_linear *l)
 {
     struct cuda_context *c = cuda_of(d);
 
-    if (d->phase == OPS_PHASE_DECODE) {
-        CUDA_TRY(kernel_linear_decode(c->stream, l));
-        return OK;
-    }
-    if (is_f32) {
-        CUDA_TRY(kernel_linear_f32(c->stream, l));
-        return OK;
-    }
-    TRY(narrow_inputs(c, l->x, l->n_tok, l->w.n_cols));
     if (library_takes(c, l) && (l->up ? library_multiplies_pair(c, l) : library_multiplies(c, l)))
         return OK;
     CUDA_TRY(kernel_linear_prefill(c->stream, l, c->x16));
+    return OK;
+}
+
+static bool takes_narrow_inputs(const struct device *d, const struct tensor *w)
+{
+    return d->phase == OPS_PHASE_PREFILL && ops_precision_beside(w) != DTYPE_F32;
+}
+
+static int multiply(struct device *d, const struct kernel_linear *l, const struct tensor *w)
+{
+    struct cuda_context *c = cuda_of(d);
+
+    if (takes_narrow_inputs(d, w)) {
+        TRY(narrow_inputs(c, l->x, l->n_tok, l->w.n_cols));
+        return multiply_narrowed(d, l);
+    }
+    if (d->phase == OPS_PHASE_DECODE)
+        CUDA_TRY(kernel_linear_decode(c->stream, l));
+    else
+        CUDA_TRY(kernel_linear_f32(c->stream, l));
     return OK;
 }
 
@@ -121,7 +128,33 @@ int cuda_linear(struct device *d, float *y, const float *x, const struct tensor 
                                     .gelu = act == OPS_ACT_GELU_TANH,
                                     .n_tok = n_tok};
 
-    return multiply(d, &l, is_f32_product(w));
+    return multiply(d, &l, w);
+}
+
+/* The input becomes bf16 once, for the first product that wants it so. */
+int cuda_linear_each(struct device *d, const struct ops_product *p, size_t n_products,
+                     const float *x, size_t n_tok)
+{
+    bool is_narrowed = false;
+
+    for (size_t i = 0; i < n_products; i++) {
+        const struct tensor *bias = p[i].bias;
+        const struct kernel_weight b = bias ? cuda_weight(bias) : (struct kernel_weight){0};
+        const struct kernel_linear l = {.y = p[i].y,
+                                        .x = x,
+                                        .w = cuda_weight(p[i].w),
+                                        .bias = bias ? &b : NULL,
+                                        .n_tok = n_tok};
+
+        if (l.w.n_rows == 0)
+            continue;
+        if (is_narrowed && takes_narrow_inputs(d, p[i].w))
+            TRY(multiply_narrowed(d, &l));
+        else
+            TRY(multiply(d, &l, p[i].w));
+        is_narrowed = is_narrowed || takes_narrow_inputs(d, p[i].w);
+    }
+    return OK;
 }
 
 int cuda_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate,
@@ -131,7 +164,7 @@ int cuda_linear_geglu(struct device *d, float *y, const float *x, const struct t
     const struct kernel_linear l = {
         .y = y, .x = x, .w = cuda_weight(w_gate), .up = &up, .n_tok = n_tok};
 
-    return multiply(d, &l, is_f32_product(w_gate));
+    return multiply(d, &l, w_gate);
 }
 
 int cuda_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,
@@ -146,13 +179,13 @@ int cuda_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, c
                                           .limit = limit,
                                           .n_tok = n_tok};
 
-    if (d->phase == OPS_PHASE_DECODE) {
-        CUDA_TRY(kernel_linear_fixed_decode(c->stream, &l));
-    } else if (is_f32_product(w)) {
-        CUDA_TRY(kernel_linear_fixed_f32(c->stream, &l));
-    } else {
+    if (takes_narrow_inputs(d, w)) {
         TRY(narrow_inputs(c, x, n_tok, w->dim[1]));
         CUDA_TRY(kernel_linear_fixed_prefill(c->stream, &l, c->x16));
+    } else if (d->phase == OPS_PHASE_DECODE) {
+        CUDA_TRY(kernel_linear_fixed_decode(c->stream, &l));
+    } else {
+        CUDA_TRY(kernel_linear_fixed_f32(c->stream, &l));
     }
     return OK;
 }

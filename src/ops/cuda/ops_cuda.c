@@ -212,6 +212,7 @@ static const struct ops cuda_ops = {
     .rmsnorm = cuda_rmsnorm,
     .postnorm_add_norm = cuda_postnorm_add_norm,
     .linear = cuda_linear,
+    .linear_each = cuda_linear_each,
     .linear_geglu = cuda_linear_geglu,
     .linear_fixed = cuda_linear_fixed,
     .fixed_finish = cuda_fixed_finish,
