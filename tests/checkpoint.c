@@ -13,12 +13,13 @@
 
 #include "../src/weights/weights_synthetic.h"
 #include "status.h"
+#include "whole_file.h"
 
 void checkpoint_make(struct checkpoint *k)
 {
     const char *tmp = getenv("TEST_TMP");
     size_t n;
-    char *config = file_read(CHECKPOINT_MICRO "/config.json", &n);
+    char *config = whole_file_read(CHECKPOINT_MICRO "/config.json", &n);
 
     snprintf(k->dir, sizeof k->dir, "%.200s/checkpoint.XXXXXX", tmp ? tmp : "/tmp");
     assert_non_null(mkdtemp(k->dir));
@@ -50,31 +51,7 @@ void checkpoint_remove(const struct checkpoint *k)
 void checkpoint_write(const struct checkpoint *k, const char *name, const void *bytes,
                       size_t n_bytes)
 {
-    FILE *f = fopen(checkpoint_path(k, name), "wb");
-
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n_bytes, f), n_bytes);
-    assert_int_equal(fclose(f), 0);
-}
-
-char *file_read(const char *path, size_t *n_bytes)
-{
-    FILE *f = fopen(path, "rb");
-    char *text;
-    long n;
-
-    if (!f)
-        fail_msg("cannot open %s", path);
-    fseek(f, 0, SEEK_END);
-    n = ftell(f);
-    rewind(f);
-    text = malloc((size_t)n + 1);
-    assert_non_null(text);
-    assert_int_equal(fread(text, 1, (size_t)n, f), n);
-    text[n] = '\0';
-    fclose(f);
-    *n_bytes = (size_t)n;
-    return text;
+    whole_file_write(checkpoint_path(k, name), bytes, n_bytes);
 }
 
 /* ---- safetensors files ---- */
@@ -82,7 +59,7 @@ char *file_read(const char *path, size_t *n_bytes)
 void st_image_read(struct st_image *x, const char *path)
 {
     size_t n;
-    char *file = file_read(path, &n);
+    char *file = whole_file_read(path, &n);
     uint64_t n_header;
 
     memcpy(&n_header, file, sizeof n_header); /* tests run on little-endian machines */

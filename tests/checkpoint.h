@@ -28,9 +28,6 @@ const char *checkpoint_path(const struct checkpoint *k, const char *name);
 void checkpoint_write(const struct checkpoint *k, const char *name, const void *bytes,
                       size_t n_bytes);
 
-/* Whole file with a NUL behind it; freed by the caller. */
-char *file_read(const char *path, size_t *n_bytes);
-
 /* A safetensors file in memory, to be damaged and written. */
 struct st_image {
     char *header; /* NUL-terminated */

@@ -14,6 +14,7 @@
 #include "ops_case.h"
 #include "ops_device.h"
 #include "status.h"
+#include "whole_file.h"
 
 /* ---- replicas ---- */
 
@@ -27,7 +28,7 @@ static int open_wide(struct engine_case *x)
     int rc;
 
     checkpoint_make(&k);
-    config = file_read(checkpoint_path(&k, "config.json"), &n);
+    config = whole_file_read(checkpoint_path(&k, "config.json"), &n);
     at = strstr(config, heads); /* text_config comes first */
     assert_non_null(at);
     at[sizeof heads - 1] = '6';

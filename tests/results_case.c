@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "status.h"
+#include "whole_file.h"
 
 int results_case_make_in(void **state, const char *parent)
 {
@@ -133,36 +134,18 @@ int results_case_done(struct journal *j, int64_t index)
 
 char *results_case_read(const struct results_case *c, const char *name, size_t *n_bytes)
 {
-    char path[512], *text;
-    FILE *f;
-    long n;
+    char path[512];
 
     snprintf(path, sizeof path, "%s/%s", c->dir, name);
-    f = fopen(path, "rb");
-    assert_non_null(f);
-    fseek(f, 0, SEEK_END);
-    n = ftell(f);
-    rewind(f);
-    text = malloc((size_t)n + 1);
-    assert_non_null(text);
-    assert_int_equal(fread(text, 1, (size_t)n, f), n);
-    text[n] = '\0';
-    fclose(f);
-    if (n_bytes)
-        *n_bytes = (size_t)n;
-    return text;
+    return whole_file_read(path, n_bytes);
 }
 
 void results_case_put(const struct results_case *c, const char *name, const char *bytes, size_t n)
 {
     char path[512];
-    FILE *f;
 
     snprintf(path, sizeof path, "%s/%s", c->dir, name);
-    f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
+    whole_file_write(path, bytes, n);
 }
 
 int results_case_exists(const struct results_case *c, const char *name)

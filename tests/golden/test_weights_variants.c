@@ -18,6 +18,7 @@
 
 #include "checkpoint.h"
 #include "status.h"
+#include "whole_file.h"
 
 static const struct variant {
     const char *config, *knobs;
@@ -155,7 +156,7 @@ static void other_lm_head_of_a_tied_model_is_warned_of(void **state)
 static void untie(const struct checkpoint *k)
 {
     size_t n;
-    char *config = file_read(checkpoint_path(k, "config.json"), &n), *text = malloc(n + 64);
+    char *config = whole_file_read(checkpoint_path(k, "config.json"), &n), *text = malloc(n + 64);
 
     assert_non_null(text);
     sprintf(text, "{\"tie_word_embeddings\": false, %s", strchr(config, '{') + 1);

@@ -19,6 +19,7 @@
 #include "quant.h"
 #include "ranks.h"
 #include "status.h"
+#include "whole_file.h"
 
 #define FC1 "vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight" /* [40, 24] */
 
@@ -212,7 +213,7 @@ static void pieces_are_those_of_the_whole(void **state)
     size_t n;
 
     checkpoint_make(&k);
-    config = file_read(CHECKPOINT_MICRO "/config.json", &n);
+    config = whole_file_read(CHECKPOINT_MICRO "/config.json", &n);
     at = strstr(config, from);
     ASSERT_ALL(world, at && sizeof from == sizeof to);
     memcpy(at, to, sizeof to - 1);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "status.h"
+#include "whole_file.h"
 
 struct scratch {
     char dir[64], path[96], tmp_path[112];
@@ -121,44 +122,18 @@ static void test_written_is_read_back(void **state)
     free(big);
 }
 
-static size_t read_whole(const char *path, uint8_t **out)
-{
-    FILE *f = fopen(path, "rb");
-    long n;
-
-    assert_non_null(f);
-    fseek(f, 0, SEEK_END);
-    n = ftell(f);
-    assert_true(n > 0);
-    rewind(f);
-    *out = malloc((size_t)n);
-    assert_non_null(*out);
-    assert_int_equal(fread(*out, 1, (size_t)n, f), n);
-    fclose(f);
-    return (size_t)n;
-}
-
-static void write_whole(const char *path, const uint8_t *bytes, size_t n)
-{
-    FILE *f = fopen(path, "wb");
-
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
-
 static void test_large_arrays_are_compressed_and_files_reproducible(void **state)
 {
     struct scratch *s = *state;
-    uint8_t *first, *second;
+    char *first, *second;
     size_t n_first, n_second;
 
     write_sample(s->path, (size_t)BIG_ROWS * BIG_COLS);
-    n_first = read_whole(s->path, &first);
+    first = whole_file_read(s->path, &n_first);
     assert_true(n_first < (size_t)BIG_ROWS * BIG_COLS * sizeof(float) / 2);
     sleep(1); /* HDF5 stamps objects with seconds unless told not to */
     write_sample(s->path, (size_t)BIG_ROWS * BIG_COLS);
-    n_second = read_whole(s->path, &second);
+    second = whole_file_read(s->path, &n_second);
     assert_int_equal(n_first, n_second);
     assert_memory_equal(first, second, n_first);
     free(first);
@@ -207,13 +182,13 @@ static void test_files_that_cannot_be_opened(void **state)
     assert_int_equal(mkfifo(s->path, 0600), 0);
     expect_open_fails(s->path, "not a regular file"); /* and does not wait for a writer */
     unlink(s->path);
-    write_whole(s->path, (const uint8_t *)"", 0);
+    whole_file_write(s->path, "", 0);
     expect_open_fails(s->path, "HDF5");
-    write_whole(s->path, (const uint8_t *)"not an HDF5 file at all, but text", 33);
+    whole_file_write(s->path, "not an HDF5 file at all, but text", 33);
     expect_open_fails(s->path, "file signature not found");
     write_sample(s->path, 10000);
-    n = read_whole(s->path, &bytes);
-    write_whole(s->path, bytes, n / 2);
+    bytes = (uint8_t *)whole_file_read(s->path, &n);
+    whole_file_write(s->path, bytes, n / 2);
     expect_open_fails(s->path, "truncated file");
     free(bytes);
     assert_int_equal(h5_create(&h, "/nonexistent/folder/x.h5"), ERR_IO);
@@ -300,12 +275,12 @@ static void test_damaged_bytes_do_not_crash(void **state)
 
     write_sample(s->path, 10000);
     assert_int_equal(read_everything(s->path), 0);
-    n = read_whole(s->path, &bytes);
+    bytes = (uint8_t *)whole_file_read(s->path, &n);
     for (size_t i = 0; i < n; i += stride) {
         const uint8_t whole = bytes[i];
 
         bytes[i] ^= damage[i % sizeof damage];
-        write_whole(s->path, bytes, n);
+        whole_file_write(s->path, bytes, n);
         alarm(60); /* a hang ends the test */
         n_refused += read_everything(s->path) > 0;
         bytes[i] = whole;
@@ -324,12 +299,12 @@ static void test_damage_the_library_dies_of_is_refused(void **state)
     size_t n, at = 0;
 
     write_sample(s->path, 10000);
-    n = read_whole(s->path, &bytes);
+    bytes = (uint8_t *)whole_file_read(s->path, &n);
     while (at + sizeof chunk <= n && memcmp(bytes + at, chunk, sizeof chunk) != 0)
         at++;
     assert_true(at + sizeof chunk <= n);
     bytes[at + 5] = 0xff;
-    write_whole(s->path, bytes, n);
+    whole_file_write(s->path, bytes, n);
     assert_true(read_everything(s->path) > 0);
     assert_non_null(strstr(log_last_error(), s->path));
     free(bytes);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "status.h"
+#include "whole_file.h"
 
 enum { N_ROWS = 100003 }; /* three chunks of I64 and a part of one */
 
@@ -107,22 +108,6 @@ static void test_rows_are_read_back(void **state)
     free(number);
 }
 
-static char *read_whole(const char *path, size_t *n)
-{
-    FILE *f = fopen(path, "rb");
-    char *bytes;
-
-    assert_non_null(f);
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    bytes = malloc(*n);
-    assert_non_null(bytes);
-    assert_int_equal(fread(bytes, 1, *n, f), *n);
-    fclose(f);
-    return bytes;
-}
-
 static void test_portions_do_not_matter(void **state)
 {
     const struct scratch *s = *state;
@@ -132,7 +117,7 @@ static void test_portions_do_not_matter(void **state)
     write_columns(s->path[0], 1);
     write_columns(s->path[1], N_ROWS);
     for (int i = 0; i < 2; i++)
-        bytes[i] = read_whole(s->path[i], &n[i]);
+        bytes[i] = whole_file_read(s->path[i], &n[i]);
     assert_int_equal(n[0], n[1]);
     assert_memory_equal(bytes[0], bytes[1], n[0]);
     assert_true(n[0] < N_ROWS * sizeof(int64_t) / 2); /* and they are compressed */

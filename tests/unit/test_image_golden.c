@@ -14,6 +14,7 @@
 #include "h5.h"
 #include "image.h"
 #include "status.h"
+#include "whole_file.h"
 
 static const char golden_path[] = "tests/data/oracle/preprocess.h5";
 
@@ -48,35 +49,17 @@ static uint32_t crc32_of(const uint8_t *p, size_t n)
     return ~crc;
 }
 
-static uint8_t *read_file(const char *path, size_t *n_bytes)
-{
-    FILE *f = fopen(path, "rb");
-    uint8_t *bytes;
-    long n;
-
-    assert_non_null(f);
-    assert_int_equal(fseek(f, 0, SEEK_END), 0);
-    n = ftell(f);
-    rewind(f);
-    bytes = malloc((size_t)n);
-    assert_non_null(bytes);
-    assert_int_equal(fread(bytes, 1, (size_t)n, f), n);
-    fclose(f);
-    *n_bytes = (size_t)n;
-    return bytes;
-}
-
 static struct image decode_file(const char *folder, const char *name, enum image_exif exif)
 {
     struct image_limits limits = image_limits_default();
     char path[256], why[IMAGE_WHY_BYTES] = "";
     struct image img = {0};
     size_t n_bytes;
-    uint8_t *bytes;
+    char *bytes;
 
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    bytes = read_file(path, &n_bytes);
-    if (image_decode(bytes, n_bytes, &limits, exif, &img, why) != OK)
+    bytes = whole_file_read(path, &n_bytes);
+    if (image_decode((const uint8_t *)bytes, n_bytes, &limits, exif, &img, why) != OK)
         fail_msg("%s: %s", path, why);
     free(bytes);
     return img;
