@@ -11,9 +11,9 @@
 
 #include "status.h"
 
-int ranks_setup(void **state)
+static int set_up(void **state, bool threads)
 {
-    const struct comm_params params = {.timeout_s = 30};
+    const struct comm_params params = {.timeout_s = 30, .threads = threads};
     struct comm *world;
 
     log_init(LOG_WARN);
@@ -24,6 +24,16 @@ int ranks_setup(void **state)
         return -1;
     *state = world;
     return 0;
+}
+
+int ranks_setup(void **state)
+{
+    return set_up(state, false);
+}
+
+int ranks_setup_threads(void **state)
+{
+    return set_up(state, true);
 }
 
 int ranks_teardown(void **state)

@@ -180,21 +180,6 @@ static void test_deadline(void **state)
     comm_destroy(hasty);
 }
 
-static int setup(void **state)
-{
-    const struct comm_params params = {.timeout_s = 30, .threads = true};
-    struct comm *world;
-
-    log_init(LOG_WARN);
-    if (comm_create_world(&world, &params) != OK)
-        return -1;
-    if (comm_rank(world) != 0 &&
-        (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)))
-        return -1;
-    *state = world;
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,5 +189,5 @@ int main(void)
         cmocka_unit_test(test_deadline),
     };
 
-    return cmocka_run_group_tests(tests, setup, ranks_teardown);
+    return cmocka_run_group_tests(tests, ranks_setup_threads, ranks_teardown);
 }
