@@ -90,6 +90,15 @@ static const char *from_environment(const void *ctx, const char *name)
     return getenv(name);
 }
 
+/* A plain start has nobody to talk to. Open MPI would start a daemon and look for networks all the
+ * same, for a quarter of a second; these settings spare it that. The user's own have the last word.
+ */
+static void expect_nobody(void)
+{
+    setenv("OMPI_MCA_pml", "ob1", 0);
+    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+}
+
 static int library_start(bool threads)
 {
     const int wanted = threads ? MPI_THREAD_MULTIPLE : MPI_THREAD_FUNNELED;
@@ -103,6 +112,8 @@ static int library_start(bool threads)
     comm_library(library);
     comm_launch_read(&launch, from_environment, NULL);
     comm_launch_warn(&launch, library);
+    if (launch.n_ranks == 0)
+        expect_nobody();
     MPI_TRY(MPI_Init_thread(NULL, NULL, wanted, &provided));
     MPI_TRY(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
     if (provided < MPI_THREAD_FUNNELED)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "build_info.h"
@@ -52,6 +53,16 @@ static void time_and_memory_grow(void **state)
     assert_true(clock_peak_rss_bytes() >= before + BYTES / 2);
     free(p);
     assert_true(clock_us() > t0);
+}
+
+static void a_process_knows_its_age(void **state)
+{
+    const int64_t before = clock_process_us();
+
+    (void)state;
+    assert_true(before > -20000 && before < 600 * INT64_C(1000000)); /* ticks are of 10 ms */
+    usleep(30000);
+    assert_true(clock_process_us() - before >= 30000);
 }
 
 static void views_have_sizes_and_text(void **state)
@@ -114,6 +125,7 @@ int main(void)
         cmocka_unit_test(digests_are_xxh3_128),
         cmocka_unit_test(chains_know_order_and_borders),
         cmocka_unit_test(time_and_memory_grow),
+        cmocka_unit_test(a_process_knows_its_age),
         cmocka_unit_test(views_have_sizes_and_text),
         cmocka_unit_test(a_tap_sees_rows_and_its_code_comes_back),
         cmocka_unit_test(the_build_names_itself),

@@ -7,7 +7,9 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../../src/comm/comm_launch.h"
@@ -251,6 +253,24 @@ static void test_library(void **state)
     assert_non_null(strpbrk(name, "0123456789"));
 }
 
+/* A daemon would be a child of this process. */
+static void test_plain_start_has_no_daemon(void **state)
+{
+    const struct comm_params params = {.timeout_s = 60};
+    char name[COMM_LIBRARY_BYTES];
+    struct comm *c;
+
+    (void)state;
+    comm_library(name);
+    if (strncmp(name, "Open MPI", 8) != 0)
+        skip();
+    assert_int_equal(comm_create_world(&c, &params), OK);
+    assert_int_equal(comm_size(c), 1);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+    assert_int_equal(errno, ECHILD);
+    comm_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_warning_before_start),
         cmocka_unit_test(test_step_and_server),
         cmocka_unit_test(test_library),
+        cmocka_unit_test(test_plain_start_has_no_daemon),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
