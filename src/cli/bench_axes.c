@@ -94,7 +94,8 @@ static int parse_weights(struct bench_axes *a, const char *list, char error[BENC
 
 static int parse_phases(struct bench_axes *a, const char *list, char error[BENCH_ERROR_BYTES])
 {
-    static const char *const name[] = {"vision", "prefill", "decode", "e2e", "load", "comm"};
+    static const char *const name[] = {"vision", "prefill", "decode", "e2e",
+                                       "load",   "comm",    "start",  "memory"};
     const char *item;
     size_t n;
 
@@ -103,7 +104,7 @@ static int parse_phases(struct bench_axes *a, const char *list, char error[BENCH
 
         if (i < 0)
             return bad(error, "--phases", item, n,
-                       "is not one of vision, prefill, decode, e2e, load, comm");
+                       "is not one of vision, prefill, decode, e2e, load, comm, start, memory");
         a->phases |= 1u << i;
     }
     return OK;
@@ -117,6 +118,11 @@ int bench_axes_parse(struct bench_axes *a, const struct options *o, char error[B
     TRY(parse_phases(a, o->bench_phases, error));
     TRY(parse_numbers(a->threads, &a->n_threads, "--threads", o->bench_threads, 0, error));
     TRY(parse_numbers(a->batch, &a->n_batches, "--batch", o->bench_batch, 1, error));
+    if (o->bench_paced && (a->n_models > 1 || a->n_weights > 1 || a->n_threads > 1)) {
+        snprintf(error, BENCH_ERROR_BYTES,
+                 "--paced takes one model, one form of the weights and one number of threads");
+        return ERR_USAGE;
+    }
     for (size_t i = 0; i < a->n_batches; i++) {
         if (a->batch[i] > OPS_MAX_ROWS) {
             snprintf(error, BENCH_ERROR_BYTES, "--batch: %d, but at most %d sequences share a step",

@@ -14,6 +14,8 @@ enum bench_phase {
     BENCH_E2E = 8,
     BENCH_LOAD = 16,
     BENCH_COMM = 32,
+    BENCH_START = 64,
+    BENCH_MEMORY = 128,
 };
 
 enum { BENCH_MAX_VALUES = 16, BENCH_MAX_MODEL = 1024, BENCH_ERROR_BYTES = 200 };

@@ -3,7 +3,10 @@
  * Comma lists multiply. For each model, form of the weights and thread count the engine is made
  * once (loading: as often as asked). For each batch it is warmed up by one round that is not
  * counted, and then runs rounds until enough of them were steady, at most twice as many. All phases
- * but load and comm come out of the same rounds, so their ratios are those of one machine state. */
+ * but load and comm come out of the same rounds, so their ratios are those of one machine state.
+ *
+ * Paced, somebody else decides when a round is due: a line of standard input is a batch, and its
+ * rows follow at once, so that rounds of several programs can take turns (scripts/bench). */
 #include "commands.h"
 
 #include <stdlib.h>
@@ -21,6 +24,8 @@
 enum { PROBE_MIN_BYTES = 256 << 20, PROBE_MAX_BYTES = 1 << 30 };
 /* Rows of the decoder that are summed over ranks at once during prefill (decoder.c). */
 enum { COMM_TILE_TOKENS = 256 };
+/* Phases that come out of rounds. */
+enum { PASSES = BENCH_VISION | BENCH_PREFILL | BENCH_DECODE | BENCH_E2E };
 
 struct bench {
     const struct options *options;
@@ -101,7 +106,9 @@ static int open_inputs(struct bench *b)
     b->subject.ids = b->ids;
     b->subject.n_ids = n_ids;
     b->subject.tokens = b->tokens;
-    b->subject.n_new = b->axes.phases & (BENCH_DECODE | BENCH_E2E) ? b->options->max_new_tokens : 1;
+    b->subject.n_new = b->axes.phases & (BENCH_DECODE | BENCH_E2E | BENCH_MEMORY)
+                           ? b->options->max_new_tokens
+                           : 1;
     return OK;
 }
 
@@ -114,9 +121,9 @@ static int largest_batch(const struct bench_axes *a)
     return n;
 }
 
-static int open_engine(struct bench *b, enum weights_form form, struct weights_stats *stats)
+static struct engine_params engine_params_of(const struct bench *b, enum weights_form form)
 {
-    const struct engine_params p = {
+    return (struct engine_params){
         .decoder = {.embed_scale = weights_dtype(b->weights)},
         .weights = form,
         .place = (enum weights_place)b->options->load,
@@ -126,6 +133,11 @@ static int open_engine(struct bench *b, enum weights_form form, struct weights_s
         .max_beams = 1,
         .max_seqs = largest_batch(&b->axes),
     };
+}
+
+static int open_engine(struct bench *b, enum weights_form form, struct weights_stats *stats)
+{
+    const struct engine_params p = engine_params_of(b, form);
 
     engine_destroy(b->engine);
     b->engine = NULL;
@@ -219,6 +231,57 @@ static int run_load(struct bench *b, enum weights_form form)
     return print_row(b, &row);
 }
 
+/* How long it took from the start of the processes to the first work on a picture. Every case after
+ * the first has the time of those before it in it. */
+static int run_start(struct bench *b)
+{
+    struct bench_row row = b->row;
+    double scratch[1], ms[1];
+    const bool is_good[1] = {true};
+    int64_t us;
+
+    TRY(comm_agree(b->comm, OK));
+    us = clock_process_us();
+    TRY(comm_agree(b->comm,
+                   engine_encode_many(b->engine, b->subject.pixels, b->subject.slot, 1)));
+    TRY(comm_allreduce_max(b->comm, &us, 1, DTYPE_I64));
+    ms[0] = (double)us / 1e3;
+    row.phase = "start";
+    row.unit = "ms";
+    bench_summarise(&row.rate, ms, is_good, 1, scratch);
+    row.ms = row.rate;
+    return print_row(b, &row);
+}
+
+/* Peak memory of all ranks, code and libraries included, against what the engine plans. The probes'
+ * memory is not there yet. */
+static int run_memory(struct bench *b, enum weights_form form)
+{
+    const struct engine_model model = engine_model_of(b->weights, &b->cfg);
+    const struct engine_params p = engine_params_of(b, form);
+    const bool is_good[1] = {true};
+    struct bench_row row = b->row;
+    struct bench_round round;
+    struct engine_memory plan;
+    double scratch[1], peak[1];
+    int64_t bytes[2];
+
+    row.batch = b->subject.batch = largest_batch(&b->axes);
+    TRY(bench_round_run(&b->subject, &round));
+    TRY(comm_agree(b->comm, engine_plan_bytes(&plan, &model, &p, comm_size(b->comm),
+                                              comm_rank(b->comm))));
+    bytes[0] = (int64_t)clock_peak_rss_bytes();
+    bytes[1] = (int64_t)plan.total;
+    TRY(comm_allreduce_sum(b->comm, bytes, 2, DTYPE_I64));
+    peak[0] = (double)bytes[0] / 1e9;
+    row.phase = "memory";
+    row.unit = "GB";
+    row.ceiling = (double)bytes[1] / 1e9;
+    row.share = peak[0] / row.ceiling;
+    bench_summarise(&row.rate, peak, is_good, 1, scratch);
+    return print_row(b, &row);
+}
+
 /* Sums over ranks of so many tokens' rows, as decoding and prefill do it. */
 static int run_comm(struct bench *b, const char *phase, size_t n_tok, int n_calls)
 {
@@ -266,16 +329,14 @@ static int run_rounds(struct bench *b, size_t *n_rounds)
     return OK;
 }
 
-static int run_passes(struct bench *b)
+static int print_figures(struct bench *b, size_t n_rounds)
 {
     static const unsigned phase_of[BENCH_N_FIGURES] = {
         [BENCH_FIGURE_VISION] = BENCH_VISION,   [BENCH_FIGURE_PREFILL_TEXT] = BENCH_PREFILL,
         [BENCH_FIGURE_PREFILL] = BENCH_PREFILL, [BENCH_FIGURE_DECODE] = BENCH_DECODE,
         [BENCH_FIGURE_E2E] = BENCH_E2E,
     };
-    size_t n_rounds;
 
-    TRY(run_rounds(b, &n_rounds));
     for (int i = 0; i < BENCH_N_FIGURES; i++) {
         struct bench_row row = b->row;
         struct bench_account account;
@@ -287,6 +348,76 @@ static int run_passes(struct bench *b)
     }
     return OK;
 }
+
+static int run_passes(struct bench *b)
+{
+    size_t n_rounds;
+
+    for (size_t i = 0; i < b->axes.n_batches; i++) {
+        b->subject.batch = b->row.batch = b->axes.batch[i];
+        TRY(run_rounds(b, &n_rounds));
+        TRY(print_figures(b, n_rounds));
+    }
+    b->row.batch = 1;
+    return OK;
+}
+
+/* ---- paced ---- */
+
+/* The next line's batch on every rank; -1 when there is none. */
+static int next_turn(struct bench *b, int64_t *batch)
+{
+    const int most = largest_batch(&b->axes);
+    char line[32], *end;
+    int rc = OK;
+
+    *batch = -1;
+    if (comm_rank(b->comm) == 0 && fgets(line, sizeof line, stdin)) {
+        *batch = strtol(line, &end, 10);
+        if (end == line || *end != '\n' || *batch < 0 || *batch > most)
+            rc = FAIL(ERR_USAGE, "standard input: '%.*s' is not a batch of at most %d",
+                      (int)strcspn(line, "\n"), line, most);
+    }
+    TRY(comm_agree(b->comm, rc));
+    return comm_allreduce_max(b->comm, batch, 1, DTYPE_I64);
+}
+
+static int print_probe(struct bench *b)
+{
+    struct bench_row row = b->row;
+    struct bench_probe p;
+
+    TRY(bench_probe(&b->subject, &p));
+    row.phase = "probe";
+    row.unit = "GB/s";
+    row.read_gb_s = p.read / 1e9;
+    row.gflop_s = p.flops / 1e9;
+    row.rate = (struct bench_summary){.median = row.read_gb_s,
+                                      .min = row.read_gb_s,
+                                      .max = row.read_gb_s,
+                                      .n = 1,
+                                      .is_steady = true};
+    return print_row(b, &row);
+}
+
+static int run_paced(struct bench *b)
+{
+    int64_t batch;
+    int rc;
+
+    while ((rc = next_turn(b, &batch)) == OK && batch >= 0) {
+        b->subject.batch = b->row.batch = (int)batch;
+        if (batch == 0) {
+            TRY(print_probe(b));
+            continue;
+        }
+        TRY(bench_round_run(&b->subject, &b->round[0]));
+        TRY(print_figures(b, 1));
+    }
+    return rc;
+}
+
+/* ---- all phases ---- */
 
 static int run_phases(struct bench *b, enum weights_form form)
 {
@@ -307,17 +438,16 @@ static int run_phases(struct bench *b, enum weights_form form)
     if (!(b->axes.phases & ~(unsigned)BENCH_COMM))
         return OK;
     TRY(run_load(b, form));
-    if (!(b->axes.phases & ~(unsigned)(BENCH_COMM | BENCH_LOAD)))
-        return OK;
     b->subject.engine = b->engine;
     b->subject.matrix_bytes = matrix_bytes(b, form);
+    if (b->axes.phases & BENCH_START)
+        TRY(run_start(b));
+    if (b->axes.phases & BENCH_MEMORY)
+        TRY(run_memory(b, form));
+    if (!(b->axes.phases & PASSES))
+        return OK;
     TRY(comm_agree(b->comm, open_probe(b)));
-    for (size_t i = 0; i < b->axes.n_batches; i++) {
-        b->subject.batch = b->row.batch = b->axes.batch[i];
-        TRY(run_passes(b));
-    }
-    b->row.batch = 1;
-    return OK;
+    return b->options->bench_paced ? run_paced(b) : run_passes(b);
 }
 
 /* ---- all cases ---- */

@@ -84,7 +84,7 @@ struct options {
     char *bench_phases, *bench_weights, *bench_threads, *bench_batch;
     int bench_repetitions, bench_text_tokens;
     int bench_output; /* enum bench_form */
-    bool bench_account;
+    bool bench_account, bench_paced;
 
     /* plan */
     int plan_nodes, plan_ranks_per_node, plan_prompt_tokens, plan_batch, plan_tp;

@@ -119,6 +119,8 @@ const struct option_row option_rows[] = {
      "tokens of an answer"},
     {"account", 0, OPTION_FLAG, AT(bench_account), "false", 0, 0, NULL, NULL, BENCH,
      "tell where rank 0's time went"},
+    {"paced", 0, OPTION_FLAG, AT(bench_paced), "false", 0, 0, NULL, NULL, BENCH,
+     "a round for each line of standard input, which is its batch; 0: the probes alone"},
     {"output", 'o', OPTION_CHOICE, AT(bench_output), "text", 0, 0, "text|json|csv", NULL, BENCH,
      "form of the rows"},
     /* plan */

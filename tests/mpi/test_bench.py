@@ -2,7 +2,7 @@
 # RANKS: 1 2
 # TIMEOUT: 600
 """paligrid bench on a small checkpoint: every row has every field in every form, the lists
-multiply, and accounts add up to wall time. Nothing is expected of the speed."""
+multiply, accounts add up to wall time, and a paced run does what its standard input says. Nothing is expected of the speed."""
 import csv
 import io
 import json
@@ -29,9 +29,9 @@ def check(what, ok, seen=""):
         print(f"FAIL {what}: {seen}")
 
 
-def bench(*args):
+def bench(*args, lines=""):
     p = subprocess.run([*LAUNCH, PALIGRID, "bench", "-r", "2", "-n", "3", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                       stdin=subprocess.DEVNULL, timeout=300)
+                       input=lines.encode(), timeout=300)
     return p.returncode, p.stdout.decode(), p.stderr.decode(errors="replace")
 
 
@@ -101,9 +101,31 @@ def test_csv_and_text():
     check("text", status == 0 and [line.split()[0] for line in lines] == ["comm", "comm_tile"] * 2, err or out)
 
 
+def test_start_and_memory():
+    status, out, err = bench("-m", MODEL, "-t", "1", "-o", "json", "--phases", "start,memory", "--load", "map")
+    rows = {r["phase"]: r for r in map(json.loads, out.splitlines())}
+    check("rows of a start", status == 0 and list(rows) == ["start", "memory"], err or out)
+    if status == 0:
+        check("start takes milliseconds", rows["start"]["unit"] == "ms" and 1 < rows["start"]["median"] < 300000, rows["start"])
+        check("more memory than the plan, which has no code in it", rows["memory"]["median"] > rows["memory"]["ceiling"] > 1e-5, rows["memory"])
+
+
+def test_paced_rounds():
+    status, out, err = bench("-m", MODEL, "-t", "1", "-b", "2", "-o", "json", "--phases", "vision,decode", "--paced", lines="0\n1\n0\n2\n1\n")
+    rows = [json.loads(line) for line in out.splitlines()]
+    want = [("probe", 0), ("vision", 1), ("decode", 1), ("probe", 0), ("vision", 2), ("decode", 2), ("vision", 1), ("decode", 1)]
+    check("a round for each line", status == 0 and [(r["phase"], r["batch"]) for r in rows] == want, err or out)
+    for row in rows:
+        check("one round", row["n"] + row["discarded"] == 1 and row["median"] == row["min"] == row["max"], row)
+        check("probes", row["device"] == "ref" or (row["read_gb_s"] > 0 and row["gflop_s"] > 0), row)
+    for lines, word in (("1\n3\n", "'3'"), ("-1\n", "'-1'"), ("one\n", "'one'"), ("1", "'1'")):
+        status, out, err = bench("-m", MODEL, "-t", "1", "-b", "2", "-o", "json", "--phases", "vision", "--paced", lines=lines)
+        check("what is no batch is named", status == 64 and word in err and out.count("\n") == (lines == "1\n3\n"), (lines, status, err, out))
+
+
 def test_errors_are_told_once():
     for args, status, words in ((["-m", "/nonexistent"], 78, "/nonexistent"), ([], 64, "bench needs --model"),
-                                (["-m", MODEL, "--phases", "walk"], 64, "walk"), (["-m", MODEL, "-b", "1,300"], 64, "--batch: 300")):
+                                (["-m", MODEL, "--phases", "walk"], 64, "walk"), (["-m", MODEL, "-t", "1,2", "--paced"], 64, "--paced"), (["-m", MODEL, "-b", "1,300"], 64, "--batch: 300")):
         got, out, err = bench(*args)
         told = sum(words in line and " error " in line for line in err.splitlines())
         rows = [line for line in out.splitlines() if not line.startswith("#")]
@@ -114,6 +136,8 @@ def main():
     test_json()
     test_batches_share_steps()
     test_csv_and_text()
+    test_start_and_memory()
+    test_paced_rounds()
     test_errors_are_told_once()
     print(f"{failed} failed on {RANKS} rank(s)")
     return 1 if failed else 0
