@@ -1,26 +1,11 @@
 """Starting `paligrid batch` in tests: the program, the bundled model, its images, and what is left on disk."""
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PALIGRID = os.environ.get("PALIGRID", os.path.join(ROOT, "build", "release", "paligrid"))
-MPIRUN = shlex.split(os.environ.get("MPIRUN", "mpirun --oversubscribe"))
-TMP = os.environ.get("TEST_TMP", "/tmp")
-MODEL = os.path.join(ROOT, "demo", "model")
-IMAGES = os.path.join(ROOT, "demo", "images")
-n_failed = 0
-
-
-def check(what, ok, seen=""):
-    global n_failed
-    n_failed += not ok
-    if not ok:
-        print(f"FAIL {what}: {str(seen)[-1500:]}", flush=True)
-    return ok
+from program_case import DEMO as MODEL, DEMO_IMAGES as IMAGES, MPIRUN, PALIGRID, TMP
 
 
 def command(ranks, *args, threads=1):
@@ -112,12 +97,3 @@ def wait_for(what, seconds=30):
             return True
         time.sleep(0.02)
     return False
-
-
-def main(tests):
-    for test in tests:
-        start_s = time.monotonic()
-        test()
-        print(f"{test.__name__}: {time.monotonic() - start_s:.1f} s", flush=True)
-    print(f"{n_failed} checks failed" if n_failed else "all checks passed")
-    return 1 if n_failed else 0

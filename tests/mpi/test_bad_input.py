@@ -15,11 +15,9 @@ import subprocess
 import sys
 import zlib
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DATA = os.path.join(ROOT, "tests", "data", "oracle")
-BUILD = os.environ.get("PALIGRID_BUILD", os.path.join(ROOT, "build", "release"))
+from program_case import BUILD, DATA, MICRO as GOOD, PALIGRID, check, on_ranks, verdict
+
 WORK = os.path.join(BUILD, "bad-input")
-GOOD = os.path.join(DATA, "ckpt_micro")
 IMAGE = os.path.join(DATA, "images", "rgb.png")
 USAGE, MODEL, SOME_FAILED = 64, 78, 1
 LIMIT_S = 60
@@ -237,9 +235,7 @@ PROMPTS = [
 # ---- running ----
 
 def launch(ranks, args):
-    argv = [os.path.join(BUILD, "paligrid"), *args]
-    if ranks > 1:
-        argv = [os.path.join(ROOT, "launch", "local.sh"), "-n", str(ranks), "--", *argv]
+    argv = [*on_ranks(ranks), PALIGRID, *args]
     for _ in range(3):
         try:
             r = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT_S)
@@ -249,17 +245,6 @@ def launch(ranks, args):
         if b"LeakSanitizer has encountered a fatal error" not in r.stderr:
             break
     return r.returncode, r.stdout, r.stderr
-
-
-seen = failed = 0
-
-
-def check(name, ok, detail=""):
-    global seen, failed
-    seen += 1
-    if not ok:
-        failed += 1
-        print(f"FAIL {name}: {detail[-1500:]}")
 
 
 def check_exit(name, args, status, message):
@@ -300,8 +285,7 @@ def main():
     for prompt, message in PROMPTS:
         if only in "prompts":
             check_rows("prompts", ["run", "--model", GOOD, "--prompt", prompt, "--max-new-tokens", "2", "--json", IMAGE], [(prompt[:20], message)])
-    print(f"{seen} checks, {failed} failed")
-    return 1 if failed or not seen else 0
+    return verdict()
 
 
 if __name__ == "__main__":

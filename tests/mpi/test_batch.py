@@ -10,7 +10,8 @@ import os
 import subprocess
 import sys
 
-from batch_case import IMAGES, ROOT, TMP, batch, check, command, fresh, journal_lines, main, read, reference, rows
+from batch_case import IMAGES, batch, command, fresh, journal_lines, read, reference, rows
+from program_case import ROOT, TMP, check, main
 
 
 def test_shapes():

@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 
-from batch_case import IMAGES, TMP, batch, check, finish, fresh, main, read, start, MODEL
+from batch_case import IMAGES, MODEL, batch, finish, fresh, read, start
+from program_case import TMP, check, main, skip
 
-SKIP = 77
 FAKES = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
 N = 400
 
@@ -83,6 +83,5 @@ def test_lock_stays():
 
 if __name__ == "__main__":
     if not FAKES:
-        print("skipped: libfaketime is missing (apt-get install faketime)")
-        sys.exit(SKIP)
+        skip("libfaketime is missing (apt-get install faketime)")
     sys.exit(main([test_same_bytes, test_lock_stays]))

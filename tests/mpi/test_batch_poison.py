@@ -14,7 +14,8 @@ import struct
 import sys
 import zlib
 
-from batch_case import IMAGES, ROOT, TMP, batch, check, fresh, main, picture_set, read, rows
+from batch_case import IMAGES, batch, fresh, picture_set, read, rows
+from program_case import ROOT, TMP, check, main
 
 
 def put(content):

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 
-from batch_case import MODEL, ROOT, batch, check, finish, fresh, journal_lines, main, picture_set, read, start, wait_for
+from batch_case import MODEL, batch, finish, fresh, journal_lines, picture_set, read, start, wait_for
+from program_case import ROOT, check, main
 
 N = 200
 state = {}

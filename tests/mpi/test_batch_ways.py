@@ -6,7 +6,8 @@
 import os
 import sys
 
-from batch_case import IMAGES, ROOT, batch, check, fresh, journal_lines, main, read, reference, rows
+from batch_case import IMAGES, batch, fresh, journal_lines, read, reference, rows
+from program_case import ROOT, check, main
 
 PROMPTS = ["caption en", "answer en what colour is it?"]
 

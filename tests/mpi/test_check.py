@@ -8,29 +8,17 @@ import shutil
 import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PALIGRID = os.environ.get("PALIGRID", os.path.join(ROOT, "build", "release", "paligrid"))
-TMP = os.environ.get("TEST_TMP", "/tmp")
-DATA = os.path.join(ROOT, "tests", "data", "oracle")
+from program_case import DATA, MICRO, TMP, check, program, verdict
+
 IMAGES = os.path.join(DATA, "images")
-failed = 0
-
-
-def check(what, ok, seen=""):
-    global failed
-    failed += not ok
-    if not ok:
-        print(f"FAIL {what}: {seen}")
-
-
 def run(*args, **env):
-    p = subprocess.run([PALIGRID, "check", "--json", *args], capture_output=True, timeout=60, env={**os.environ, **env})
-    rows = [json.loads(line) for line in p.stdout.decode().splitlines()]
-    return p.returncode, {r["check"]: r for r in rows}, rows, p.stderr.decode()
+    status, text, err = program("check", "--json", *args, env={**os.environ, **env})
+    rows = [json.loads(line) for line in text.splitlines()]
+    return status, {r["check"]: r for r in rows}, rows, err
 
 
 model = os.path.join(TMP, "model")
-shutil.copytree(os.path.join(DATA, "ckpt_micro"), model)
+shutil.copytree(MICRO, model)
 weights = os.path.join(model, "model.safetensors")
 
 code, by, _, _ = run("-m", model)
@@ -66,7 +54,7 @@ os.unlink(os.path.join(model, "tokenizer.model"))
 code, by, _, _ = run("-m", model, "--index", "/nonexistent")
 check("the first failure gives the status", code == 78 and by["tokenizer"]["result"] == "FAILED", by)
 
-SYNTHETIC = ["-m", "synthetic:" + os.path.join(DATA, "ckpt_micro", "config.json")]
+SYNTHETIC = ["-m", "synthetic:" + os.path.join(MICRO, "config.json")]
 manifest = os.path.join(TMP, "records.jsonl")
 with open(manifest, "w") as f:
     for i in range(5):
@@ -92,5 +80,5 @@ code, by, _, _ = run(*SYNTHETIC, SLURM_JOB_END_TIME="1")
 check("a job that ends", by["time"]["result"] == "warning", by)
 code, by, _, _ = run(*SYNTHETIC, "--deadline", "7200")
 check("time enough", by["time"]["result"] == "ok" and "7200 s" in by["time"]["detail"], by)
-check("a model is needed", subprocess.run([PALIGRID, "check"], capture_output=True).returncode == 64)
-sys.exit(1 if failed else 0)
+check("a model is needed", program("check")[0] == 64)
+sys.exit(verdict())

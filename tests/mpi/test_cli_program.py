@@ -8,33 +8,18 @@ number of ranks. What damaged input does is test_bad_input.py's subject.
 """
 import json
 import os
-import shlex
 import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PALIGRID = os.environ.get("PALIGRID", os.path.join(ROOT, "build", "release", "paligrid"))
-LAUNCH = shlex.split(os.environ.get("LAUNCH", ""))
-TMP = os.environ.get("TEST_TMP", "/tmp")
-RANKS = int(os.environ.get("RANKS", "1"))
-DATA = os.path.join(ROOT, "tests", "data", "oracle")
-MODEL = os.path.join(DATA, "ckpt_micro")
+from program_case import DATA, LAUNCH, MICRO as MODEL, RANKS, ROOT, TMP, check, main, program, tests_in
+
 IMAGES = os.path.join(DATA, "images")
 RGB, RGB2 = (os.path.join(IMAGES, n) for n in ("rgb.png", "rgb2.png"))
 RUN = ["run", "-m", MODEL, "-n", "4"]
-failed = 0
 
 
 def launch(*args, stdout=subprocess.PIPE):
-    p = subprocess.run([*LAUNCH, PALIGRID, *args], stdout=stdout, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=120)
-    return p.returncode, (p.stdout or b"").decode(), p.stderr.decode(errors="replace")
-
-
-def check(what, ok, seen=""):
-    global failed
-    failed += not ok
-    if not ok:
-        print(f"FAIL {what}: {seen}")
+    return program(*args, launch=LAUNCH, stdout=stdout)
 
 
 def rows(out):
@@ -154,13 +139,5 @@ def test_dump_and_force():
     check("a folder that is not there", status == 74 and "/nonexistent/x.h5" in err, (status, err))
 
 
-def main():
-    for name, test in list(globals().items()):
-        if name.startswith("test_"):
-            test()
-    print(f"{failed} failed on {RANKS} rank(s)")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(tests_in(globals())))

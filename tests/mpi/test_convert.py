@@ -6,39 +6,18 @@ bit and on any number of ranks; and whatever is wrong with such a file is named.
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 
 import h5py
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PALIGRID = os.environ.get("PALIGRID", os.path.join(ROOT, "build", "release", "paligrid"))
-LOCAL = os.path.join(ROOT, "launch", "local.sh")
-DEMO = os.path.join(ROOT, "demo", "model")
-IMAGE = os.path.join(ROOT, "demo", "images", "02_one_224.jpg")
+from program_case import DEMO, DEMO_IMAGES, check, on_ranks, program, verdict
+
+IMAGE = os.path.join(DEMO_IMAGES, "02_one_224.jpg")
 QUERY = "language_model.model.layers.0.self_attn.q_proj.weight"
-failed = passed = 0
-
-
-def check(what, ok, seen=""):
-    global failed, passed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print(f"FAIL {what}: {seen}")
-
-
-def program(*args, ranks=1):
-    launch = [LOCAL, "-n", str(ranks), "--"] if ranks > 1 else []
-    p = subprocess.run([*launch, PALIGRID, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-                       timeout=120)
-    return p.returncode, p.stdout.decode(), p.stderr.decode(errors="replace")
-
-
 def answer(model, *args, ranks=1):
-    rc, out, err = program("run", "--model", model, "--json", "--prompt", "caption en", *args, IMAGE, ranks=ranks)
+    rc, out, err = program("run", "--model", model, "--json", "--prompt", "caption en", *args, IMAGE, launch=on_ranks(ranks))
     check(f"run {model} {args} on {ranks} ranks", rc == 0, err)
     row = json.loads(out) if rc == 0 else {}
     return {k: row.get(k) for k in ("text", "tokens", "logprob", "weights")}
@@ -89,7 +68,7 @@ def test_formula(tmp):
 
 def refused(what, path, *words, args=(), ranks=(1,)):
     for n in ranks:
-        rc, out, err = program("run", "--model", path, "--prompt", "x", *args, IMAGE, ranks=n)
+        rc, out, err = program("run", "--model", path, "--prompt", "x", *args, IMAGE, launch=on_ranks(n))
         told = [line for line in err.splitlines() if " error " in line]
         check(f"{what} on {n} ranks", rc == 78 and out == "" and told and all(w in told[0] for w in words), (rc, err))
 
@@ -172,8 +151,7 @@ def main():
             test(tmp)
     finally:
         shutil.rmtree(tmp)
-    print(f"{passed} checks passed, {failed} failed")
-    return failed > 0
+    return verdict()
 
 
 if __name__ == "__main__":

@@ -16,11 +16,10 @@ import zipfile
 import h5py
 import numpy as np
 
-from batch_case import IMAGES, ROOT, TMP, batch, check, fresh, main, rows
+from batch_case import IMAGES, batch, fresh, rows
+from program_case import TMP, check, main, python_with, skip
 
-BUILD = os.environ.get("PALIGRID_BUILD", os.path.join(ROOT, "build", "release"))
 NAMES = sorted(os.listdir(IMAGES))[:4]
-SKIP = 77
 WRITE = """
 import sys, numpy, webdataset as wds
 folder, images, *names = sys.argv[1:]
@@ -62,27 +61,10 @@ def as_files(prompt="caption en"):
     return run("files", folder, prompt=prompt)
 
 
-def webdataset_python():
-    """A python that has webdataset, or None."""
-    venv = os.path.join(BUILD, "mpi", "venv-webdataset")
-    python = os.path.join(venv, "bin", "python")
-    probe = [python, "-c", "import webdataset"]
-    if os.path.exists(python) and subprocess.run(probe, stderr=subprocess.DEVNULL).returncode == 0:
-        return python
-    for command in ([sys.executable, "-m", "venv", "--system-site-packages", venv], [python, "-m", "pip", "install", "--quiet", "webdataset"], probe):
-        try:
-            if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300).returncode != 0:
-                return None
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-    return python
-
-
 def test_webdataset():
-    python = webdataset_python()
+    python = python_with("webdataset", "webdataset")
     if not python:
-        print("HDF5 was checked; webdataset cannot be had from PyPI")
-        raise SystemExit(SKIP)
+        skip("HDF5 was checked; webdataset cannot be had from PyPI")
     folder = fresh("shards")
     os.makedirs(folder)
     written = subprocess.run([python, "-c", WRITE, folder, IMAGES, *NAMES], capture_output=True, text=True)
@@ -144,8 +126,7 @@ def test_real_pictures():
     os.makedirs(folder)
     names = wheel_pictures(folder)
     if not names:
-        print("HDF5 was checked; scikit-image cannot be had from PyPI")
-        raise SystemExit(SKIP)
+        skip("HDF5 was checked; scikit-image cannot be had from PyPI")
     out = fresh("out")
     status, err = batch(1, folder, out)
     good, bad = [r["id"] for r in rows(out)], rows(out, "errors.jsonl")

@@ -6,30 +6,14 @@ and what is told beforehand is what is used."""
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PALIGRID = os.environ.get("PALIGRID", os.path.join(ROOT, "build", "release", "paligrid"))
-LOCAL = os.path.join(ROOT, "launch", "local.sh")
-IMAGE = os.path.join(ROOT, "demo", "images", "02_one_224.jpg")
-DEMO = os.path.join(ROOT, "demo", "model")
-failed = passed = 0
+from program_case import DEMO, DEMO_IMAGES, LOCAL, check, main, program
 
-
-def check(what, ok, seen=""):
-    global failed, passed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print(f"FAIL {what}: {seen}")
-
-
+IMAGE = os.path.join(DEMO_IMAGES, "02_one_224.jpg")
 def run(*args, ranks=1):
-    p = subprocess.run([LOCAL, "-n", str(ranks), "--", PALIGRID, "run", "--prompt", "caption en", *args, IMAGE],
-                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=100)
-    return p.returncode, p.stdout.decode(), p.stderr.decode(errors="replace")
+    return program("run", "--prompt", "caption en", *args, IMAGE, launch=[LOCAL, "-n", str(ranks), "--"])
 
 
 def free_mib():
@@ -61,7 +45,4 @@ def test_plan_is_what_is_used():
 
 
 if __name__ == "__main__":
-    test_refusal()
-    test_plan_is_what_is_used()
-    print(f"{passed} checks passed, {failed} failed")
-    sys.exit(failed > 0)
+    sys.exit(main([test_refusal, test_plan_is_what_is_used]))

@@ -3,26 +3,12 @@
 """`paligrid plan` as a user meets it: the table, JSON, a machine's file, what does not fit."""
 import json
 import os
-import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PALIGRID = os.environ.get("PALIGRID", os.path.join(ROOT, "build", "release", "paligrid"))
-TMP = os.environ.get("TEST_TMP", "/tmp")
-MODEL = os.path.join(ROOT, "tests", "data", "oracle", "ckpt_micro")
-failed = 0
-
-
-def check(what, ok, seen=""):
-    global failed
-    failed += not ok
-    if not ok:
-        print(f"FAIL {what}: {seen}")
-
+from program_case import MICRO, TMP, check, program, verdict
 
 def plan(*args):
-    p = subprocess.run([PALIGRID, "plan", *args], capture_output=True, timeout=60, env={"PATH": os.environ.get("PATH", "")})
-    return p.returncode, p.stdout.decode(), p.stderr.decode()
+    return program("plan", *args, env={"PATH": os.environ.get("PATH", "")})
 
 
 def rows(*args):
@@ -45,7 +31,7 @@ check("nothing fits", code == 71 and "a rank with tp=2" in err and "<- chosen" n
 r = rows("--model", "3b-224", "--ranks-per-node", "5", "--tp", "3")
 check("ranks left over", len(r) == 1 and r[0]["idle"] == 2 and r[0]["replicas"] == 1, r)
 check("too many ranks a replica", plan("--model", "3b-224", "--ranks-per-node", "16", "--tp", "9")[0] == 64)
-check("a folder", plan("--model", MODEL)[0] == 0, plan("--model", MODEL))
+check("a folder", plan("--model", MICRO)[0] == 0, plan("--model", MICRO))
 for args, words in (([], "needs --model"), (["--model", "28b-896", "--memory", "much"], "--memory: 'much'"),
                     (["--model", "3b-224", "--machine", "/nonexistent.conf"], "/nonexistent.conf")):
     code, _, err = plan(*args)
@@ -58,4 +44,4 @@ for tflop_s in (1, 2):
     check("time is work over rate", abs(r[0]["prefill_s"] * tflop_s / 1.077 - 1) < 0.01, (tflop_s, r))
 code, text, _ = plan("--model", "3b-224", "--machine", machine, "--print-machine")
 check("its rates", code == 0 and "tflop_s = 2\n" in text and "name = mine\n" in text, text)
-sys.exit(1 if failed else 0)
+sys.exit(verdict())

@@ -3,30 +3,14 @@
 """`run --preflight`: one table on stderr before the answer, which stays what it is."""
 import os
 import re
-import shlex
 import socket
-import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PALIGRID = os.environ.get("PALIGRID", os.path.join(ROOT, "build", "release", "paligrid"))
-LAUNCH = shlex.split(os.environ.get("LAUNCH", ""))
-RANKS = int(os.environ.get("RANKS", "1"))
-DATA = os.path.join(ROOT, "tests", "data", "oracle")
-RUN = ["run", "-m", os.path.join(DATA, "ckpt_micro"), "-n", "4", "-p", "caption en", os.path.join(DATA, "images", "rgb.png")]
-failed = 0
+from program_case import DATA, LAUNCH, MICRO, RANKS, check, program, verdict
 
-
-def check(what, ok, seen=""):
-    global failed
-    failed += not ok
-    if not ok:
-        print(f"FAIL {what}: {seen}")
-
-
+RUN = ["run", "-m", MICRO, "-n", "4", "-p", "caption en", os.path.join(DATA, "images", "rgb.png")]
 def run(*args):
-    p = subprocess.run([*LAUNCH, PALIGRID, *RUN, *args], capture_output=True, timeout=120)
-    return p.returncode, p.stdout, p.stderr.decode(errors="replace")
+    return program(*RUN, *args, launch=LAUNCH)
 
 
 plain = run()
@@ -47,4 +31,4 @@ else:
     check("over messages", code == 0 and "ranks (mpi)" in err, err)
 if RANKS > os.cpu_count():
     check("oversubscription is told", "more threads" in err, err)
-sys.exit(1 if failed else 0)
+sys.exit(verdict())

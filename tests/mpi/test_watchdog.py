@@ -9,33 +9,17 @@ process, its state, its phase and since when. The next start removes what the de
 """
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PALIGRID = os.environ.get("PALIGRID", os.path.join(ROOT, "build", "release", "paligrid"))
-RANKS = int(os.environ.get("RANKS", "2"))
-LAUNCH = shlex.split(os.environ.get("LAUNCH", "")) or [os.path.join(ROOT, "launch", "local.sh"), "-n", str(RANKS), "--"]
-MODEL = os.path.join(ROOT, "tests", "data", "oracle", "ckpt_micro")
-TMP = os.environ.get("TEST_TMP", "/tmp/paligrid-watchdog-test")
+from program_case import LAUNCH, MICRO, PALIGRID, RANKS, TMP, check, program, verdict
+
 WATCH = os.path.join(TMP, "watch")
 DEADLINE_S = 2
-failed = 0
-
-
-def check(what, ok, seen=""):
-    global failed
-    failed += not ok
-    if not ok:
-        print(f"FAIL {what}: {seen}")
-
-
 def status(*args):
-    p = subprocess.run([PALIGRID, "status", *args], env=ENV, capture_output=True, timeout=30)
-    return p.returncode, p.stdout.decode(), p.stderr.decode()
+    return program("status", *args, env=ENV)
 
 
 def ranks():
@@ -54,7 +38,7 @@ def wait_for(what, condition):
 
 
 def test_a_stopped_rank_is_named():
-    job = subprocess.Popen([*LAUNCH, PALIGRID, "bench", "-m", MODEL, "-r", "100", "-n", "64", "--device", "ref", "--comm-timeout", str(DEADLINE_S),
+    job = subprocess.Popen([*LAUNCH, PALIGRID, "bench", "-m", MICRO, "-r", "100", "-n", "64", "--device", "ref", "--comm-timeout", str(DEADLINE_S),
                             "--phases", "vision,prefill,decode"], env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     seen = wait_for("all ranks compute", lambda r: len(r) == RANKS and all(x["phase"] in ("vision", "prefill", "decode") for x in r))
     check("ranks in order", [r["rank"] for r in seen] == list(range(RANKS)) and len({r["job"] for r in seen}) == 1, seen)
@@ -81,8 +65,8 @@ def test_a_stopped_rank_is_named():
 
 
 def test_nothing_is_left():
-    p = subprocess.run([*LAUNCH, PALIGRID, "bench", "-m", MODEL, "-r", "1", "--phases", "comm"], env=ENV, capture_output=True, timeout=60)
-    check("the next run", p.returncode == 0, p.stderr)
+    code, _, err = program("bench", "-m", MICRO, "-r", "1", "--phases", "comm", launch=LAUNCH, env=ENV)
+    check("the next run", code == 0, err)
     check("no file is left", os.listdir(WATCH) == [], os.listdir(WATCH))
     check("no job", status()[1] == "no job on this host\n", status())
 
@@ -113,4 +97,4 @@ ENV = dict(os.environ, PALIGRID_WATCH_DIR=WATCH)
 test_output_directory()
 test_a_stopped_rank_is_named()
 test_nothing_is_left()
-sys.exit(1 if failed else 0)
+sys.exit(verdict())

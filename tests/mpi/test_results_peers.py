@@ -13,11 +13,10 @@ import sys
 import h5py
 import numpy as np
 
-BUILD = os.environ["PALIGRID_BUILD"]
-TMP = os.environ["TEST_TMP"]
+from program_case import BUILD, TMP, check, main, python_with, skip
+
 OUT = os.path.join(TMP, "out")
 TWO_BOXES = "<loc0100><loc0200><loc0300><loc0400> dog ; <loc0000><loc0000><loc1023><loc1023> cat"
-SKIP = 77
 COCO = """
 import json, sys
 import numpy as np
@@ -43,11 +42,6 @@ json.dump(captions, open(out + "/captions_of_the_image.json", "w"))
 read = coco.loadRes(out + "/captions_of_the_image.json")
 assert [a["caption"] for a in read.loadAnns(read.getAnnIds())] == [sys.stdin.read()]
 """
-
-
-def check(what, ok, seen=""):
-    if not ok:
-        raise SystemExit(f"FAIL {what}: {seen}")
 
 
 def make_sample():
@@ -99,33 +93,13 @@ def test_json():
             json.load(f)
 
 
-def coco_python():
-    """A python that has pycocotools, or None."""
-    venv = os.path.join(BUILD, "golden", "venv-peers")
-    python = os.path.join(venv, "bin", "python")
-    probe = [python, "-c", "import pycocotools.cocoeval"]
-    if os.path.exists(python) and subprocess.run(probe, stderr=subprocess.DEVNULL).returncode == 0:
-        return python
-    for command in ([sys.executable, "-m", "venv", "--system-site-packages", venv], [python, "-m", "pip", "install", "--quiet", "--no-deps", "pycocotools"], probe):
-        try:
-            if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300).returncode != 0:
-                return None
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-    return python
-
-
 def test_coco():
-    python = coco_python()
+    python = python_with("pycocotools", "pycocotools.cocoeval", "--no-deps")
     if not python:
-        print("h5py and json were checked; pycocotools cannot be had from PyPI")
-        raise SystemExit(SKIP)
+        skip("h5py and json were checked; pycocotools cannot be had from PyPI")
     r = subprocess.run([python, "-c", COCO, OUT], input=TWO_BOXES, capture_output=True, text=True)
     check("pycocotools", r.returncode == 0, r.stdout + r.stderr)
 
 
-make_sample()
-test_h5()
-test_json()
-test_coco()
-print("packed files are what their readers expect")
+if __name__ == "__main__":
+    sys.exit(main([make_sample, test_h5, test_json, test_coco]))
