@@ -5,7 +5,7 @@
 # has set in the environment is never overridden.
 # shellcheck disable=SC2034 # the arrays belong to the sourcing script, too
 
-environment=() command=()
+environment=() command=() dry_run=no
 LAUNCH_NAME=launch/$(basename "$0")
 LAUNCH_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -17,6 +17,19 @@ refuse() { # MESSAGE...: the command line or the machine is not fit for this; ex
 # The comment on top of the script is its manual.
 print_manual() {
     sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"
+}
+
+# False at `--`: the program comes next.
+common_option() { # WORD: one of the options that every script has
+    case $1 in
+    --dry-run) dry_run=yes ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    --) return 1 ;;
+    *) refuse "unknown option $1 (try --help); the program comes after --" ;;
+    esac
 }
 
 offer() { # NAME VALUE: only where the user has not chosen

@@ -55,7 +55,6 @@ count_numa_nodes() {
 }
 
 hosts=() per_host="" threads="" bind=core interface="" gpus="" lost_after=20 time_limit="" agent=""
-dry_run=no
 
 read_hosts() { # LIST
     local IFS=,
@@ -77,16 +76,12 @@ parse() { # the command line up to and with --; leaves the number of words in `n
             take "$1" "$2"
             shift
             ;;
-        --dry-run) dry_run=yes ;;
-        -h | --help)
-            usage
-            exit 0
+        *)
+            common_option "$1" || {
+                shift
+                break
+            }
             ;;
-        --)
-            shift
-            break
-            ;;
-        *) refuse "unknown option $1 (try --help); the program comes after --" ;;
         esac
         shift
     done

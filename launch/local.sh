@@ -25,7 +25,7 @@ usage() {
     echo "Variables: RANKS, CORES, MPIRUN (mpirun), MPIRUN_ARGS, BIND, PALIGRID (the program)"
 }
 
-ranks=${RANKS:-} dry_run=no
+ranks=${RANKS:-}
 while (($# > 0)); do
     case $1 in
     -n)
@@ -33,16 +33,12 @@ while (($# > 0)); do
         ranks=$2
         shift
         ;;
-    --dry-run) dry_run=yes ;;
-    -h | --help)
-        usage
-        exit 0
+    *)
+        common_option "$1" || {
+            shift
+            break
+        }
         ;;
-    --)
-        shift
-        break
-        ;;
-    *) refuse "unknown option $1 (try --help); the program comes after --" ;;
     esac
     shift
 done

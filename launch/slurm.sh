@@ -124,20 +124,16 @@ run_command() {
     done
 }
 
-may_requeue=yes dry_run=no
+may_requeue=yes
 while (($# > 0)); do
     case $1 in
     --no-requeue) may_requeue=no ;;
-    --dry-run) dry_run=yes ;;
-    -h | --help)
-        usage
-        exit 0
+    *)
+        common_option "$1" || {
+            shift
+            break
+        }
         ;;
-    --)
-        shift
-        break
-        ;;
-    *) refuse "unknown option $1 (try --help); the program comes after --" ;;
     esac
     shift
 done
