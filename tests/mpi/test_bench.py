@@ -6,33 +6,17 @@ multiply, accounts add up to wall time, and a paced run does what its standard i
 import csv
 import io
 import json
-import os
-import shlex
-import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PALIGRID = os.environ.get("PALIGRID", os.path.join(ROOT, "build", "release", "paligrid"))
-LAUNCH = shlex.split(os.environ.get("LAUNCH", ""))
-RANKS = int(os.environ.get("RANKS", "1"))
-MODEL = os.path.join(ROOT, "tests", "data", "oracle", "ckpt_micro")
+from program_case import LAUNCH, MICRO as MODEL, RANKS, check, main, program, tests_in
+
 PHASES = ["comm", "comm_tile", "load", "vision", "prefill_text", "prefill", "decode", "e2e"]
 FIELDS = {"phase", "model", "weights", "ranks", "threads", "batch", "median", "unit", "min", "max", "ms", "n", "discarded", "steady",
           "ceiling", "share_of_ceiling", "build", "cpu", "device"}
-failed = 0
-
-
-def check(what, ok, seen=""):
-    global failed
-    failed += not ok
-    if not ok:
-        print(f"FAIL {what}: {seen}")
 
 
 def bench(*args, lines=""):
-    p = subprocess.run([*LAUNCH, PALIGRID, "bench", "-r", "2", "-n", "3", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                       input=lines.encode(), timeout=300)
-    return p.returncode, p.stdout.decode(), p.stderr.decode(errors="replace")
+    return program("bench", "-r", "2", "-n", "3", *args, launch=LAUNCH, input=lines.encode(), timeout=300)
 
 
 def check_row(row, batch=1):
@@ -132,16 +116,5 @@ def test_errors_are_told_once():
         check(f"{args}", got == status and told == 1 and not rows, (got, told, err, out))
 
 
-def main():
-    test_json()
-    test_batches_share_steps()
-    test_csv_and_text()
-    test_start_and_memory()
-    test_paced_rounds()
-    test_errors_are_told_once()
-    print(f"{failed} failed on {RANKS} rank(s)")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(tests_in(globals())))
