@@ -176,7 +176,7 @@ int ops_linear_each(struct device *d, const struct ops_product *p, size_t n_prod
 {
     for (size_t i = 0; i < n_products; i++) {
         check_weight(p[i].w);
-        if (p[i].bias)
+        if (p[i].bias && p[i].w->dim[0] > 0)
             check_vector(p[i].bias, p[i].w->dim[0]);
         ASSERT(p[i].y != x && p[i].w->dim[1] == p[0].w->dim[1]);
     }
