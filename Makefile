@@ -44,12 +44,10 @@ have = $(shell pkg-config --exists $(1) 2>/dev/null && echo $(1))
 HDF5 := $(firstword $(call have,hdf5-serial) $(call have,hdf5-openmpi) hdf5)
 SECCOMP := $(call have,libseccomp)
 TURBO := $(call have,libturbojpeg)
-PACKAGES := $(HDF5) jansson $(TURBO) libwebp libwebpdemux libxxhash libarchive libcrypto sentencepiece $(SECCOMP)
+PACKAGES := $(HDF5) jansson $(TURBO) libwebp libwebpdemux libxxhash hwloc libarchive libcrypto sentencepiece $(SECCOMP)
 INCLUDES := -Iinclude $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(PACKAGES) 2>/dev/null)) \
 	-isystem /usr/include/stb $(CUDA_INCLUDES)
-# The vector kernels' threads. With clang: libomp-dev.
-OPENMP := -fopenmp
-LDLIBS := $(OPENMP) -Wl,--as-needed $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lstdc++ -lm -lpthread $(CUDA_LIBS)
+LDLIBS := -Wl,--as-needed $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lstdc++ -lm -lpthread $(CUDA_LIBS)
 
 # Pixels depend on the decoders, so the program names their versions. stb_image's is in its first line.
 version = $(1) $(shell pkg-config --modversion $(2) 2>/dev/null)
@@ -105,7 +103,7 @@ $(B)/src/ops/ref/%.o $(B)/src/comm/comm_combine.o $(B)/src/tensor/quant.o $(B)/s
 # Which instructions a file of ops/cpu may use is in its name; isa.c decides which files are called.
 AVX2 := -mavx2 -mfma -mf16c
 AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
-$(B)/src/ops/cpu/%.o: CFLAGS_ALL += -O3 $(OPENMP)
+$(B)/src/ops/cpu/%.o: CFLAGS_ALL += -O3
 $(B)/src/ops/cpu/%_avx2.o: CFLAGS_ALL += $(AVX2)
 $(B)/src/ops/cpu/%_avx512.o: CFLAGS_ALL += $(AVX512)
 $(B)/src/ops/cpu/%_avx512bf16.o: CFLAGS_ALL += $(AVX512) -mavx512bf16

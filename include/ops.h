@@ -24,6 +24,7 @@
 
 #include "tensor.h"
 
+struct topology_plan;
 struct device; /* owned; created by ops_open_*, destroyed by ops_close */
 
 int ops_open_ref(struct device **out); /* host memory, plain loops */
@@ -34,6 +35,7 @@ enum ops_isa { OPS_ISA_AUTO, OPS_ISA_AVX2, OPS_ISA_AVX512, OPS_ISA_AVX512_BF16, 
 struct ops_cpu_params {
     enum ops_isa isa;
     int n_threads; /* 0: as many as this process has CPUs */
+    const struct topology_plan *plan; /* where they and memory belong; NULL: anywhere. Copied */
 };
 /* ERR_UNSUPPORTED when the isa (for AUTO: any of them) is not to be had here. */
 int ops_open_cpu(struct device **out, const struct ops_cpu_params *p);

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 # shellcheck disable=SC2016 # the dollars are awk's
 awk_program='
 BEGIN {
-    split("base:0 tensor:1 config:1 comm:1 h5:1 tokenizer:1 image:1 sampler:1 dataset:2 results:2 " \
+    split("base:0 tensor:1 config:1 comm:1 topology:1 h5:1 tokenizer:1 image:1 sampler:1 dataset:2 results:2 " \
           "metrics:2 ops:2 weights:3 kvcache:3 tp:3 vision:4 decoder:4 engine:5 coord:6 cli:7", pair, " ")
     for (i in pair) {
         split(pair[i], p, ":")
@@ -39,6 +39,7 @@ BEGIN {
     foreign["^(stb/)?stb_image"] = "image"
     foreign["^turbojpeg\\.h$|^jpeglib\\.h$|^webp/"] = "image"
     foreign["^openssl/"] = "cli"
+    foreign["^hwloc\\.h$"] = "topology"
     foreign["^seccomp\\.h$"] = "image"
     foreign["^archive(_entry)?\\.h$"] = "dataset"
 }

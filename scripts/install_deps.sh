@@ -9,12 +9,12 @@ set -euo pipefail
 
 packages=(build-essential pkg-config git libopenmpi-dev openmpi-bin libhdf5-dev libjansson-dev
     libturbojpeg0-dev libwebp-dev libstb-dev libarchive-dev libsentencepiece-dev libseccomp-dev
-    libxxhash-dev libssl-dev libcmocka-dev python3-numpy python3-h5py faketime)
-clang_packages=(clang clang-format libclang-rt-14-dev libomp-dev shellcheck) # for CC=clang, fuzz, format, lint
+    libxxhash-dev libhwloc-dev libssl-dev libcmocka-dev python3-numpy python3-h5py faketime)
+clang_packages=(clang clang-format libclang-rt-14-dev shellcheck) # for CC=clang, fuzz, format, lint
 slurm_packages=(slurmctld slurmd slurm-client munge iproute2 util-linux procps)
 video_packages=(ffmpeg) # for frames of video files
 spack_specs=(gmake pkgconf openmpi hdf5 jansson libjpeg-turbo libwebp stb libarchive sentencepiece libseccomp
-    xxhash openssl cmocka py-numpy py-h5py)
+    xxhash hwloc openssl cmocka py-numpy py-h5py)
 
 usage() {
     echo "usage: scripts/install_deps.sh [--with-clang] [--with-slurm] [--with-video] [--list]"
@@ -48,7 +48,7 @@ if [[ $list = yes ]]; then
 fi
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    if pkg-config --exists jansson libturbojpeg libwebp libxxhash sentencepiece 2>/dev/null &&
+    if pkg-config --exists jansson libturbojpeg libwebp libxxhash hwloc sentencepiece 2>/dev/null &&
         command -v mpicc >/dev/null; then
         exit 0
     fi

@@ -34,6 +34,7 @@ struct batch {
     struct comm *world, *group;
     struct image_helper *helper;
     struct batch_plan plan;
+    struct topology_plan threads;
     struct session session;
     struct batch_settings settings;
     struct journal *journal;
@@ -57,9 +58,11 @@ static int start_session(struct batch *b)
 {
     const struct engine_params e = batch_engine_params(&b->plan, b->options);
 
+    TRY(machine_plan(b->world, b->options->threads, &b->threads));
     if (b->plan.layout.replica < 0)
         return OK;
     TRY(session_open(&b->session, b->options, b->group, b->helper));
+    b->session.plan = &b->threads;
     return session_start(&b->session, &e);
 }
 

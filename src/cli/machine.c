@@ -1,8 +1,6 @@
 /* Choice of table and threads; see machine.h.
  *
- * Which ranks share CPUs is found out by exchange, not from a launcher's variables: two ranks
- * compete when host name and the kernel's list of allowed CPUs are the same. Ranks bound to CPUs
- * of their own have different lists, and each keeps all of its own. */
+ * Who shares a host is found out by exchange, not from a launcher's variables. */
 #include "machine.h"
 
 #include <stdlib.h>
@@ -96,21 +94,6 @@ free_all:
     return rc;
 }
 
-/* CPUs this rank may run on, divided by the ranks of its node that may run on the same ones; at
- * least 1. Collective. */
-static int share_of_cpus(struct comm *c, int *n_threads)
-{
-    struct machine_alike sharing;
-    char list[LIST_BYTES];
-
-    allowed_cpus(list);
-    TRY(machine_count_alike(c, digest_chain(machine_host_digest(), list, strlen(list)), &sharing));
-    *n_threads = count_cpus(list) / sharing.n;
-    if (*n_threads < 1)
-        *n_threads = 1;
-    return OK;
-}
-
 struct machine_params machine_params_of(const struct options *o)
 {
     return (struct machine_params){.device = (enum option_device)o->device,
@@ -123,7 +106,7 @@ struct machine_params machine_params_of(const struct options *o)
 
 static int open_host_table(struct machine *m, const struct machine_params *p)
 {
-    const struct ops_cpu_params cpu = {.isa = p->isa, .n_threads = m->n_threads};
+    const struct ops_cpu_params cpu = {.isa = p->isa, .n_threads = m->n_threads, .plan = p->plan};
 
     if (p->device == DEVICE_CPU || (p->device == DEVICE_AUTO && ops_cpu_best_isa() != OPS_ISA_AUTO))
         return ops_open_cpu(&m->device, &cpu);
@@ -148,16 +131,21 @@ int machine_open(struct machine *m, const struct machine_params *p, struct comm 
     static const char *const what[] = {"device"};
     struct digest d;
     const char *name;
+    struct machine_params params = *p;
+    struct topology_plan own_plan;
     bool on_gpu;
 
-    *m = (struct machine){.n_threads = p->n_threads};
-    if (p->n_threads == 0)
-        TRY(share_of_cpus(c, &m->n_threads));
+    *m = (struct machine){0};
+    if (!p->plan) {
+        TRY(machine_plan(c, p->n_threads, &own_plan));
+        params.plan = &own_plan;
+    }
+    m->n_threads = params.plan->n_threads;
     TRY(takes_gpu(p, c, &on_gpu));
     if (on_gpu)
         TRY(machine_open_gpu(&m->device, p, c));
     else
-        TRY(comm_agree(c, open_host_table(m, p)));
+        TRY(comm_agree(c, open_host_table(m, &params)));
     name = ops_name(m->device);
     d = digest_of(name, strlen(name));
     return comm_check_same(c, what, &d, 1);

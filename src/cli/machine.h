@@ -9,6 +9,7 @@
 #include "digest.h"
 #include "ops.h"
 #include "options.h"
+#include "topology.h"
 
 struct machine {
     struct device *device; /* owned */
@@ -18,8 +19,10 @@ struct machine {
 struct machine_params {
     enum option_device device;
     enum ops_isa isa; /* of the CPU table */
-    int n_threads;    /* 0: this rank's share of the CPUs */
-    bool share_gpu;   /* several ranks may take one GPU */
+    int n_threads;    /* 0: this rank's share of the cores */
+    /* Of machine_plan; NULL: made from n_threads over machine_open's communicator. Borrowed. */
+    const struct topology_plan *plan;
+    bool share_gpu; /* several ranks may take one GPU */
     bool reproducible;
     double timeout_s; /* of waits for a GPU */
 };
@@ -30,6 +33,11 @@ struct machine_params machine_params_of(const struct options *o);
  * in any case. */
 int machine_open(struct machine *m, const struct machine_params *p, struct comm *c);
 void machine_release(struct machine *m);
+
+/* Cores and threads of this rank, where all ranks of the nodes are in c: a replica alone would take
+ * what belongs to others. n_threads as above. The first rank of a node warns when they are more than
+ * its CPUs. Collective. */
+int machine_plan(struct comm *c, int n_threads, struct topology_plan *out);
 
 int machine_n_cpus(void); /* that this process may run on */
 

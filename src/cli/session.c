@@ -96,7 +96,7 @@ static void choose_form(const struct session *s, struct engine_params *p)
 
 int session_start(struct session *s, const struct engine_params *p)
 {
-    const struct machine_params machine = machine_params_of(s->options);
+    struct machine_params machine = machine_params_of(s->options);
     struct engine_params params = *p;
     struct weights_stats stats = {0};
     struct engine_memory memory;
@@ -106,6 +106,7 @@ int session_start(struct session *s, const struct engine_params *p)
     params.decoder.embed_scale = embed_scale_type(s);
     choose_form(s, &params);
     params.place = (enum weights_place)s->options->load;
+    machine.plan = s->plan;
     TRY(machine_open(&s->machine, &machine, s->comm));
     model = engine_model_of(s->weights, &s->cfg);
     if (ops_is_host(s->machine.device))

@@ -16,6 +16,8 @@ struct session {
     struct model_config cfg;       /* with the options' overrides */
     struct weights *weights;       /* until session_start */
     struct digest weights_digest;
+    const struct topology_plan *plan; /* borrowed; the caller's to set before session_start where
+                                       * comm has not all ranks, else NULL */
     struct machine machine;        /* from session_start on */
     struct engine *engine;
     const char *weights_held;      /* "bf16", "int4", ...: as engine_weights says */

@@ -11,12 +11,14 @@
 
 struct attention_scratch;
 struct rope_slots;
+struct team;
 
 struct cpu {
     struct device base; /* first member: cpu_of() casts back */
     struct ops table;   /* base.ops: the entries chosen for this isa */
     enum ops_isa isa;   /* never AUTO */
     int n_threads;
+    struct team *team; /* team.h */
 
     /* ops_reserve; linear.c uses it */
     void *packed; /* inputs in the form a kernel wants */
@@ -107,7 +109,5 @@ bool isa_permit_amx(void);
  * be called from within a body. */
 void team_share(const struct cpu *c, size_t n, size_t max_range,
                 void (*body)(void *arg, size_t begin, size_t end, int thread), void *arg);
-/* CPUs this process may run on. */
-int team_n_cpus(void);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "../ref/ref_impl.h"
 #include "status.h"
+#include "team.h"
 
 static void cpu_close(struct device *d)
 {
@@ -90,6 +91,7 @@ int ops_open_cpu(struct device **out, const struct ops_cpu_params *p)
     c->base.ops = &c->table;
     c->isa = isa;
     c->n_threads = p->n_threads ? p->n_threads : team_n_cpus();
+    TRY_GOTO(team_open(&c->team, c->n_threads, p->plan), close);
     TRY_GOTO(attention_open(c), close);
     TRY_GOTO(rope_open(c), close);
     *out = &c->base;
