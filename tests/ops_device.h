@@ -15,7 +15,8 @@ struct CMUnitTest;
 int ops_open_cuda_shim(struct device **out, const struct ops_cuda_params *p);
 
 /* Runs the tests once for every table of this build, *state being its device; the number of
- * failures, for main. */
+ * failures, for main. With PALIGRID_TEST_TABLES only for those whose names begin so, of which one
+ * at least must be on this machine. */
 int case_run_tables(const struct CMUnitTest *tests, size_t n_tests);
 /* The relative error a table may make of each product of a linear layer before it adds, with weights
  * of this type: tables with bf16 instructions round inputs to bf16 for all but F32 and F16, and Q4
