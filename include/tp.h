@@ -99,6 +99,12 @@ int tp_topn(struct tp *t, const float *logits_local, size_t n_rows, size_t n_bes
  * largest logit (from tp_topn), and the result. */
 int tp_log_sum_exp(struct tp *t, const float *logits_local, size_t n_rows, const float *max,
                    double *out);
+/* Greedy choice: of each row the best token, and the log of the sum of exp over the vocabulary, as
+ * tp_topn with n_best 1 and tp_log_sum_exp tell, to the bit. tp_choose works and exchanges on the
+ * device where it can; tp_chosen waits, does tp_check, and has the numbers on the host. Both
+ * collective; n_rows <= OPS_MAX_ROWS. */
+int tp_choose(struct tp *t, const float *logits_local, size_t n_rows);
+int tp_chosen(struct tp *t, size_t n_rows, float *value, int32_t *id, double *log_sum);
 /* One complete row [n_vocab] on every rank, host memory. */
 int tp_gather_logits(struct tp *t, const float *logits_local, float *out);
 

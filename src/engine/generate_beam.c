@@ -25,6 +25,7 @@ static int take_candidates(struct engine *e, const struct search *s)
 {
     const size_t n_live = (size_t)beam_n_live(s->beam);
 
+    TRY(tp_check(e->tp));
     TRY(tp_topn(e->tp, e->logits, n_live, s->n_best, e->best_value, e->best_id));
     for (size_t i = 0; i < n_live; i++)
         e->best_max[i] = e->best_value[i * s->n_best];

@@ -33,14 +33,12 @@ int engine_check_prompt(const struct engine *e, const int32_t *ids, size_t n_ids
 
 /* ---- passes ---- */
 
-/* The end of a pass: logits of rows of the residual stream, and whether its sums are good. The
- * phase is that of a step, whatever the pass was. */
+/* Logits of rows of the residual stream. The phase is that of a step, whatever the pass was. */
 static int run_logits(struct engine *e, const float *x, size_t n_rows)
 {
     ops_set_phase(e->dev, OPS_PHASE_DECODE);
     arena_reset(&e->step);
-    TRY(decoder_logits(e->decoder, &e->step, x, n_rows, e->logits));
-    return tp_check(e->tp);
+    return decoder_logits(e->decoder, &e->step, x, n_rows, e->logits);
 }
 
 int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size_t n_ids,
@@ -107,8 +105,8 @@ static int choose_one(struct engine *e, struct request *r, size_t row, const str
 /* The next token of each request, and its log-probability under the complete distribution. */
 static int choose(struct engine *e, struct request *const *r, size_t n, const struct tap *tap)
 {
-    TRY(tp_topn(e->tp, e->logits, n, 1, e->best_value, e->best_id));
-    TRY(tp_log_sum_exp(e->tp, e->logits, n, e->best_value, e->log_sum));
+    TRY(tp_choose(e->tp, e->logits, n));
+    TRY(tp_chosen(e->tp, n, e->best_value, e->best_id, e->log_sum));
     for (size_t i = 0; i < n; i++)
         TRY(choose_one(e, r[i], i, tap));
     return OK;

@@ -69,6 +69,11 @@ struct ops {
                 size_t n_best, float *value, int32_t *id);
     int (*sum_exp_fixed)(struct device *d, const float *logits, size_t n_rows, size_t n,
                          const float *max, int64_t *sum);
+    /* NULL: by the two above; see ops_step.h. n_rows <= OPS_MAX_ROWS */
+    int (*best)(struct device *d, int64_t *best, const float *logits, size_t n_rows, size_t n,
+                int32_t id0);
+    int (*sum_exp_best)(struct device *d, int64_t *sum, const float *logits, size_t n_rows,
+                        size_t n, const int64_t *best);
 
     /* NULL: none */
     double (*probe_read)(struct device *d, const void *bytes, size_t n_bytes);

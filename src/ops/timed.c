@@ -10,6 +10,7 @@
 
 #include "clock.h"
 #include "ops_impl.h"
+#include "ops_step.h"
 #include "status.h"
 
 struct timed {
@@ -305,6 +306,23 @@ static int timed_sum_exp_fixed(struct device *d, const float *logits, size_t n_r
                           t->inner->ops->sum_exp_fixed(t->inner, logits, n_rows, n, max, sum));
 }
 
+static int timed_best(struct device *d, int64_t *best, const float *logits, size_t n_rows, size_t n,
+                      int32_t id0)
+{
+    struct timed *t = enter(d);
+
+    return leave_crossing(t, OPS_FAMILY_LOGITS, ops_best(t->inner, best, logits, n_rows, n, id0));
+}
+
+static int timed_sum_exp_best(struct device *d, int64_t *sum, const float *logits, size_t n_rows,
+                              size_t n, const int64_t *best)
+{
+    struct timed *t = enter(d);
+
+    return leave_crossing(t, OPS_FAMILY_LOGITS,
+                          ops_sum_exp_best(t->inner, sum, logits, n_rows, n, best));
+}
+
 /* ---- probes ---- */
 
 static double timed_probe_read(struct device *d, const void *bytes, size_t n_bytes)
@@ -355,6 +373,8 @@ static const struct ops entries = {
     .softcap = timed_softcap,
     .topn = timed_topn,
     .sum_exp_fixed = timed_sum_exp_fixed,
+    .best = timed_best,
+    .sum_exp_best = timed_sum_exp_best,
     .probe_read = timed_probe_read,
     .probe_flops = timed_probe_flops,
 };

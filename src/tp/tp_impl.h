@@ -22,6 +22,8 @@ struct tp_place {
 
 /* What comes back to the host once a pass, in one copy. */
 struct tp_report {
+    int64_t best[OPS_MAX_ROWS];        /* of tp_choose: ops_best's, over all ranks */
+    int64_t sum[OPS_MAX_ROWS];         /* and their ops_sum_exp_best */
     int64_t n_bad_here[TP_MAX_PLACES]; /* chunks out of range since the last look, on this rank */
     int64_t n_bad[TP_MAX_PLACES];      /* the same over all ranks */
 };
@@ -58,6 +60,10 @@ int tp_unstage(struct tp *t, void *dev, size_t n_bytes);
 bool tp_defers(const struct tp *t);
 /* The number of its counter, the same in every pass. */
 size_t tp_place(struct tp *t, const struct tp_place *here);
+/* Queues the counters' way over ranks, and looks at what came of it; the whole report comes with
+ * them. ERR_RANGE as tp_check. */
+int tp_count(struct tp *t);
+int tp_look(struct tp *t);
 /* ERR_RANGE, with the place in the log. */
 int tp_fail_range(const struct tp_place *p, int64_t n_bad, int64_t n_bad_here);
 

@@ -67,20 +67,24 @@ static int clear_counts(struct tp *t)
     return ops_upload(t->device, t->report->n_bad, r->n_bad, sizeof r->n_bad);
 }
 
-int tp_check(struct tp *t)
+int tp_count(struct tp *t)
 {
-    const size_t n_bytes = t->n_places * sizeof(int64_t);
-    struct tp_report *told = &t->told;
+    if (!tp_defers(t))
+        return OK;
+    TRY(ops_copy(t->device, t->report->n_bad, t->report->n_bad_here, sizeof t->report->n_bad));
+    return t->direct
+               ? comm_device_allreduce_sum(t->direct, t->report->n_bad, TP_MAX_PLACES, DTYPE_I64)
+               : OK;
+}
+
+int tp_look(struct tp *t)
+{
+    const struct tp_report *told = &t->told;
     size_t first = 0;
 
-    if (n_bytes == 0)
-        return OK;
-    TRY(ops_copy(t->device, t->report->n_bad, t->report->n_bad_here, n_bytes));
-    if (t->direct) {
-        TRY(comm_device_allreduce_sum(t->direct, t->report->n_bad, t->n_places, DTYPE_I64));
+    if (t->direct)
         TRY(comm_device_wait(t->direct));
-    }
-    TRY(ops_download(t->device, told, t->report, sizeof *told));
+    TRY(ops_download(t->device, &t->told, t->report, sizeof *told));
     TRY(ops_sync(t->device));
     while (first < t->n_places && told->n_bad[first] == 0)
         first++;
@@ -89,4 +93,12 @@ int tp_check(struct tp *t)
     tp_fail_range(&t->place[first], told->n_bad[first], told->n_bad_here[first]);
     TRY(clear_counts(t));
     return ERR_RANGE;
+}
+
+int tp_check(struct tp *t)
+{
+    if (!tp_defers(t))
+        return OK;
+    TRY(tp_count(t));
+    return tp_look(t);
 }

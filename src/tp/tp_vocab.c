@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops_step.h"
 #include "status.h"
 #include "tp_impl.h"
 
@@ -107,6 +108,11 @@ int tp_topn(struct tp *t, const float *logits_local, size_t n_rows, size_t n_bes
     return OK;
 }
 
+static double log_of(float max, int64_t sum)
+{
+    return (double)max + log(ldexp((double)sum, -OPS_EXP_BITS));
+}
+
 int tp_log_sum_exp(struct tp *t, const float *logits_local, size_t n_rows, const float *max,
                    double *out)
 {
@@ -117,7 +123,55 @@ int tp_log_sum_exp(struct tp *t, const float *logits_local, size_t n_rows, const
     TRY(ops_sum_exp_fixed(t->device, logits_local, n_rows, n_local, max, t->sum));
     TRY(comm_allreduce_sum(t->comm, t->sum, n_rows, DTYPE_I64));
     for (size_t r = 0; r < n_rows; r++)
-        out[r] = (double)max[r] + log(ldexp((double)t->sum[r], -OPS_EXP_BITS));
+        out[r] = log_of(max[r], t->sum[r]);
+    return OK;
+}
+
+/* A row of the report, of n numbers, becomes that over ranks: by the GPUs, or through the host. */
+static int over_ranks(struct tp *t, int64_t *dev, int64_t *told, size_t n, bool is_max)
+{
+    const bool is_host = ops_is_host(t->device);
+    int64_t *host = is_host ? dev : told;
+
+    if (t->direct && is_max)
+        return comm_device_allreduce_max(t->direct, dev, n, DTYPE_I64);
+    if (t->direct)
+        return comm_device_allreduce_sum(t->direct, dev, n, DTYPE_I64);
+    if (tp_defers(t))
+        return OK;
+    if (!is_host)
+        TRY(ops_download(t->device, host, dev, n * sizeof *dev));
+    TRY(ops_sync(t->device));
+    TRY(is_max ? comm_allreduce_max(t->comm, host, n, DTYPE_I64)
+               : comm_allreduce_sum(t->comm, host, n, DTYPE_I64));
+    return is_host ? OK : ops_upload(t->device, dev, host, n * sizeof *dev);
+}
+
+int tp_choose(struct tp *t, const float *logits_local, size_t n_rows)
+{
+    const struct tp_range vocab = t->plan->vocab;
+    const size_t n_local = tp_range_len(vocab);
+    struct tp_report *r = t->report;
+
+    ASSERT(n_rows <= OPS_MAX_ROWS);
+    TRY(ops_best(t->device, r->best, logits_local, n_rows, n_local, (int32_t)vocab.begin));
+    TRY(over_ranks(t, r->best, t->told.best, n_rows, true));
+    TRY(ops_sum_exp_best(t->device, r->sum, logits_local, n_rows, n_local, r->best));
+    TRY(over_ranks(t, r->sum, t->told.sum, n_rows, false));
+    return tp_count(t);
+}
+
+int tp_chosen(struct tp *t, size_t n_rows, float *value, int32_t *id, double *log_sum)
+{
+    const struct tp_report *told = ops_is_host(t->device) ? t->report : &t->told;
+
+    if (!ops_is_host(t->device))
+        TRY(tp_look(t));
+    for (size_t i = 0; i < n_rows; i++) {
+        value[i] = ops_best_logit(told->best[i]);
+        id[i] = ops_best_id(told->best[i]);
+        log_sum[i] = log_of(value[i], told->sum[i]);
+    }
     return OK;
 }
 

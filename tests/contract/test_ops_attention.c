@@ -17,6 +17,7 @@
 #include "ops.h"
 #include "ops_case.h"
 #include "ops_device.h"
+#include "ops_step.h"
 #include "status.h"
 
 static const enum dtype float_type[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
@@ -329,12 +330,59 @@ static void the_best_are_sorted_and_ties_go_to_the_lower_id(void **state)
         assert_memory_equal(value + 3 * r, one, sizeof one);
         assert_memory_equal(id + 3 * r, one_id, sizeof one_id);
     }
-    x[700] = x[600] = NAN;
+    x[700] = x[0] = NAN;
     assert_int_equal(ops_upload(d, dx, x, sizeof x), OK);
     assert_int_equal(ops_topn(d, dx, 1, N, 0, 3, value, id), OK);
-    assert_true(isnan(value[0]) && isnan(value[1]) && id[0] == 600 && id[1] == 700 &&
+    assert_true(isnan(value[0]) && isnan(value[1]) && id[0] == 0 && id[1] == 700 &&
                 value[2] == 19.0f);
     ops_free(d, dx);
+}
+
+/* The best of each row and its sum, on the device, are those of topn and sum_exp_fixed; as integers
+ * they compare like logits, and like ids where these are equal. */
+static void the_best_stay_on_the_device(void **state)
+{
+    enum { ROWS = 7, N = 1300 };
+    static const float rising[] = {-INFINITY, -3e38f, -2.5f, -1e-40f, 0.0f,
+                                   1e-40f,    1.0f,   3e38f, INFINITY};
+    struct device *d = *state;
+    float *x = case_filled((size_t)ROWS * N, 4, 20.0f), value[ROWS], *dx;
+    int64_t *dbest = case_room(d, ROWS * sizeof *dbest), *dsum = case_room(d, ROWS * sizeof *dsum);
+    int64_t best[ROWS], sum[ROWS], want[ROWS] = {0}, last = INT64_MIN;
+    int32_t id[ROWS];
+
+    x[N + 700] = x[N + 20] = 30.0f;
+    x[2 * N] = x[6 * N + N - 1] = 25.0f;
+    dx = case_put(d, x, (size_t)ROWS * N * sizeof *x);
+    assert_int_equal(ops_topn(d, dx, ROWS, N, 5000, 1, value, id), OK);
+    assert_int_equal(ops_sum_exp_fixed(d, dx, ROWS, N, value, want), OK);
+    assert_int_equal(ops_best(d, dbest, dx, ROWS, N, 5000), OK);
+    assert_int_equal(ops_sum_exp_best(d, dsum, dx, ROWS, N, dbest), OK);
+    case_get(d, best, dbest, sizeof best);
+    case_get(d, sum, dsum, sizeof sum);
+    for (size_t r = 0; r < ROWS; r++) {
+        assert_true(ops_best_logit(best[r]) == value[r] && ops_best_id(best[r]) == id[r]);
+        assert_int_equal(sum[r], want[r]);
+    }
+    assert_int_equal(id[1], 5020);
+    for (size_t i = 0; i < sizeof rising / sizeof rising[0]; i++)
+        for (int32_t id0 = 9; id0 >= 0; id0 -= 3) { /* one logit alone */
+            assert_int_equal(ops_upload(d, dx, &rising[i], sizeof *rising), OK);
+            assert_int_equal(ops_best(d, dbest, dx, 1, 1, id0), OK);
+            case_get(d, best, dbest, sizeof best);
+            assert_true(best[0] > last && ops_best_id(best[0]) == id0);
+            assert_true(ops_best_logit(best[0]) == rising[i]);
+            last = best[0];
+        }
+    x[0] = NAN;
+    assert_int_equal(ops_upload(d, dx, x, 2 * sizeof *x), OK);
+    assert_int_equal(ops_best(d, dbest, dx, 1, N, 5), OK);
+    case_get(d, best, dbest, sizeof best);
+    assert_true(best[0] > last && isnan(ops_best_logit(best[0])) && ops_best_id(best[0]) == 5);
+    ops_free(d, dx);
+    ops_free(d, dbest);
+    ops_free(d, dsum);
+    free(x);
 }
 
 static void exponentials_sum_as_integers(void **state)
@@ -410,6 +458,7 @@ int main(void)
         cmocka_unit_test(attention_equals_a_plain_softmax),
         cmocka_unit_test(softcap_is_a_scaled_tanh),
         cmocka_unit_test(the_best_are_sorted_and_ties_go_to_the_lower_id),
+        cmocka_unit_test(the_best_stay_on_the_device),
         cmocka_unit_test(exponentials_sum_as_integers),
         cmocka_unit_test(empty_shares_are_legal),
     };

@@ -304,7 +304,7 @@ static void rows_choose_as_one(void **state)
     float x[ROWS][VOCAB], local[ROWS * VOCAB], max[ROWS];
     float value[ROWS * BEST], value_one[BEST];
     int32_t id[ROWS * BEST], id_one[BEST];
-    double sum[ROWS], sum_one;
+    double sum[ROWS], chosen_sum[ROWS], sum_one;
 
     for (size_t r = 0; r < ROWS; r++) {
         logits_of(x[r], 20 + r);
@@ -321,6 +321,12 @@ static void rows_choose_as_one(void **state)
         }
     }
     ASSERT_ALL(f->world, tp_log_sum_exp(f->tp, local, ROWS, max, sum) == OK);
+    ASSERT_ALL(f->world, tp_topn(f->tp, local, ROWS, 1, value_one, id_one) == OK);
+    ASSERT_ALL(f->world, tp_choose(f->tp, local, ROWS) == OK);
+    ASSERT_ALL(f->world, tp_chosen(f->tp, ROWS, value, id, chosen_sum) == OK);
+    ASSERT_ALL(f->world, memcmp(value, value_one, ROWS * sizeof *value) == 0);
+    ASSERT_ALL(f->world, memcmp(id, id_one, ROWS * sizeof *id) == 0);
+    ASSERT_ALL(f->world, memcmp(chosen_sum, sum, sizeof sum) == 0);
     for (size_t r = 0; r < ROWS; r++) {
         ASSERT_ALL(f->world, tp_log_sum_exp(f->one, x[r], 1, &max[r], &sum_one) == OK);
         ASSERT_ALL(f->world, memcmp(&sum[r], &sum_one, sizeof sum_one) == 0);

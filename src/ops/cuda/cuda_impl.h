@@ -118,6 +118,10 @@ int cuda_topn(struct device *d, const float *logits, size_t n_rows, size_t n, in
               size_t n_best, float *value, int32_t *id);
 int cuda_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, size_t n,
                        const float *max, int64_t *sum);
+int cuda_best(struct device *d, int64_t *best, const float *logits, size_t n_rows, size_t n,
+              int32_t id0);
+int cuda_sum_exp_best(struct device *d, int64_t *sum, const float *logits, size_t n_rows, size_t n,
+                      const int64_t *best);
 
 /* ranges.c */
 void cuda_set_phase(struct device *d, enum ops_phase phase);

@@ -92,9 +92,16 @@ struct kernel_best {
     void *scratch;
 };
 int kernel_topn(void *stream, const struct kernel_best *t);
+/* to[r] = the row's best as ops_step.h has it; t's n_best, value and id are not used. */
+int kernel_best_of_rows(void *stream, int64_t *to, const struct kernel_best *t);
+struct kernel_sum_exp {
+    const float *logits; /* [n_rows, n] */
+    const float *max;    /* [n_rows], or NULL: the logits in best */
+    const int64_t *best;
+    size_t n_rows, n;
+};
 /* sum[r] += the row's integers. */
-int kernel_sum_exp_fixed(void *stream, int64_t *sum, const float *logits, const float *max,
-                         size_t n_rows, size_t n);
+int kernel_sum_exp_fixed(void *stream, int64_t *sum, const struct kernel_sum_exp *s);
 
 /* ---- linear_decode.cu: f32 inputs, weights widened in registers, read once per 8 rows ---- */
 struct kernel_linear {

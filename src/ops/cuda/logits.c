@@ -1,4 +1,5 @@
-/* The few numbers that come back to the host: candidates and sums of exponentials. */
+/* Candidates and sums of exponentials: the few numbers that come back to the host, and those that
+ * stay for the end of a step. */
 #include "cuda_impl.h"
 
 #include "status.h"
@@ -42,14 +43,37 @@ int cuda_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, siz
 
     for (size_t r = 0; r < n_rows; r += OPS_MAX_ROWS) {
         const size_t rows = n_rows - r < OPS_MAX_ROWS ? n_rows - r : OPS_MAX_ROWS;
+        const struct kernel_sum_exp s = {
+            .logits = logits + r * n, .max = c->list.max, .n_rows = rows, .n = n};
 
         TRY(cuda_upload(d, c->list.max, max + r, rows * sizeof *max));
         CUDA_TRY(cudaMemsetAsync(c->list.sum, 0, rows * sizeof *part, c->stream));
-        CUDA_TRY(
-            kernel_sum_exp_fixed(c->stream, c->list.sum, logits + r * n, c->list.max, rows, n));
+        CUDA_TRY(kernel_sum_exp_fixed(c->stream, c->list.sum, &s));
         TRY(cuda_download(d, part, c->list.sum, rows * sizeof *part));
         for (size_t i = 0; i < rows; i++)
             sum[r + i] += part[i];
     }
+    return OK;
+}
+
+int cuda_best(struct device *d, int64_t *best, const float *logits, size_t n_rows, size_t n,
+              int32_t id0)
+{
+    struct cuda_context *c = cuda_of(d);
+    const struct kernel_best t = {
+        .logits = logits, .n_rows = n_rows, .n = n, .id0 = id0, .scratch = c->list.topn};
+
+    CUDA_TRY(kernel_best_of_rows(c->stream, best, &t));
+    return OK;
+}
+
+int cuda_sum_exp_best(struct device *d, int64_t *sum, const float *logits, size_t n_rows, size_t n,
+                      const int64_t *best)
+{
+    struct cuda_context *c = cuda_of(d);
+    const struct kernel_sum_exp s = {.logits = logits, .best = best, .n_rows = n_rows, .n = n};
+
+    CUDA_TRY(cudaMemsetAsync(sum, 0, n_rows * sizeof *sum, c->stream));
+    CUDA_TRY(kernel_sum_exp_fixed(c->stream, sum, &s));
     return OK;
 }

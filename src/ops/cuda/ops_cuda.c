@@ -226,6 +226,8 @@ static const struct ops cuda_ops = {
     .softcap = cuda_softcap,
     .topn = cuda_topn,
     .sum_exp_fixed = cuda_sum_exp_fixed,
+    .best = cuda_best,
+    .sum_exp_best = cuda_sum_exp_best,
     .probe_read = cuda_probe_read,
     .probe_flops = cuda_probe_flops,
 };
