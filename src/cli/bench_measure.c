@@ -5,8 +5,8 @@
  * The share is the median of each round's own ratio to its own probes. */
 #include "bench_measure.h"
 
-#include "bench_cost.h"
 #include "clock.h"
+#include "cost_work.h"
 #include "status.h"
 
 /* ---- measuring ---- */
@@ -147,16 +147,36 @@ struct work {
     double n, flops, bytes;
 };
 
+static struct tp_plan plan_of_one_rank(const struct model_config *c)
+{
+    struct tp_plan p;
+    const int rc = tp_plan_make(&p, c, 1, 0);
+
+    ASSERT(rc == OK); /* one rank is always possible */
+    return p;
+}
+
+/* Bytes of one decoding step with `context` tokens in the cache; norms are counted like matrices. */
+static double step_bytes(const struct model_config *c, const struct tp_plan *whole,
+                         const struct cost_weights *w, double context)
+{
+    const double norms = c->text.d_model * (4.0 * c->text.n_layers + 1);
+
+    return cost_of_step(c, whole, w, 1, context).bytes + norms * w->text_bytes;
+}
+
 static struct work work_of(enum bench_figure figure, const struct bench_subject *s)
 {
     const struct model_config *c = engine_config(s->engine);
+    const struct tp_plan whole = plan_of_one_rank(c);
+    const struct cost_weights w = {.text_bytes = s->matrix_bytes};
+    const struct cost_work prompt = cost_of_prompt(c, &whole, &w, (double)s->n_ids);
     const double n = s->batch, n_ids = n * (double)s->n_ids;
-    const double vision = n * (bench_vision_flops(&c->vision) + bench_projector_flops(c));
-    const double text = n * bench_prefill_flops(&c->text, s->n_ids), steps = s->n_new - 1;
-    /* The cache grows by one token a step: its mean length, of all sequences together. Keys and
-     * values are f32. */
+    const double vision = n * cost_of_image(c, &whole, &w).flops;
+    const double text = n * (prompt.flops + prompt.step_flops), steps = s->n_new - 1;
+    /* The cache grows by one token a step: its mean length, of all sequences together. */
     const size_t context = (size_t)s->batch * (s->n_ids + (size_t)s->n_new / 2);
-    const double step = bench_step_bytes(c, s->matrix_bytes, sizeof(float), context);
+    const double step = step_bytes(c, &whole, &w, (double)context);
 
     switch (figure) {
     case BENCH_FIGURE_VISION:

@@ -1,8 +1,9 @@
 /* What one rank has to do in a pass, as numbers: the half of the cost model that knows the model.
  *
  * Pure functions of the configuration and the tensor-parallel plan. cost_machine.h has the other
- * half, how fast a machine does it. Operations of the full model on one rank are those of
- * bench_cost.h; tests/unit/test_cost.c compares them.
+ * half, how fast a machine does it; with the plan of one rank they are what bench measures against.
+ * A multiplication with its addition counts 2. Every token of a prompt sees every other
+ * (prefix-LM), so attention has no causal half.
  *
  * If you change how a layer is tiled or what ranks exchange (vision.c, decoder.c, tp.c), change the
  * sums here. */
