@@ -79,6 +79,30 @@ int comm_allgather(struct comm *c, const void *in, void *out, size_t n_bytes);
 int comm_allgatherv(struct comm *c, const void *in, void *out, const size_t *n_bytes);
 int comm_bcast(struct comm *c, void *buf, size_t n_bytes, int root);
 
+/* ---- sums in two steps ----
+ * Between the steps of a sum this rank may compute, best the terms of the next one. Sums begin and
+ * finish in order on every rank; while one is under way, no other call of this communicator is
+ * legal. Where ranks share memory nothing is copied: terms are added by who needs the sum, with all
+ * its threads. */
+enum { COMM_MAX_SUMS = 2, COMM_MAX_TERMS = 8 };
+/* Room for sums of at most n_bytes; again when they become longer. Rooms take comm_sums_bytes of
+ * this rank's memory. */
+int comm_sums_reserve(struct comm *c, size_t n_bytes);
+size_t comm_sums_bytes(size_t n_bytes); /* [local] at most, for any communicator of several ranks */
+/* [local] Where this rank's terms of the next sum go, one place until that begins. At most one sum is
+ * under way, and of what earlier ones finished with nothing is read any more. */
+void *comm_sum_room(struct comm *c);
+/* n_elems and type as in comm_allreduce_sum; waits for nobody. At most COMM_MAX_SUMS are under way.
+ * From here on the room belongs to the exchange, until comm_sum_room gives it again. */
+int comm_sum_begin(struct comm *c, size_t n_elems, enum dtype t);
+/* The oldest: element i of the sum is that of element i of all terms, modulo 2^n. They may be read
+ * until the next comm_sum_room. */
+struct comm_terms {
+    const void *term[COMM_MAX_TERMS];
+    int n_terms;
+};
+int comm_sum_finish(struct comm *c, struct comm_terms *out);
+
 /* The end of a phase that may fail on one rank: every rank gives its rc, every rank returns the
  * worst (smallest) one. The failing rank has logged its own message; the others stay silent. */
 int comm_agree(struct comm *c, int rc);

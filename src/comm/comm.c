@@ -47,6 +47,8 @@ static int begun(struct comm *c, enum comm_kind kind, const void *buf, size_t n_
         return FAIL(ERR_INTERNAL, "%s without a communicator", comm_kind_name(kind));
     if (c->failed != OK)
         return c->failed;
+    if (c->sums && c->sums->n_begun != c->sums->n_finished)
+        return FAIL(ERR_INTERNAL, "%s while a sum is under way", comm_kind_name(kind));
     if (!buf && n_bytes > 0)
         return FAIL(ERR_INTERNAL, "%s of %zu bytes without a buffer", comm_kind_name(kind),
                     n_bytes);
@@ -59,7 +61,7 @@ static int begun(struct comm *c, enum comm_kind kind, const void *buf, size_t n_
 
 /* Closes a call. Peers of a failed call are in an unknown state, and messages of it may still be
  * under way, so neither this group nor the groups it was split from can be used again. */
-static int ended(struct comm *c, int rc)
+int comm_ended(struct comm *c, int rc)
 {
     watch_call_ended(c->watch);
     if (rc != OK) {
@@ -76,7 +78,7 @@ static int allreduce(struct comm *c, enum comm_kind kind, void *buf, size_t n_el
 
     TRY(size_mul(&n_bytes, n_elems, op->elem_bytes, comm_kind_name(kind)));
     TRY(begun(c, kind, buf, n_bytes));
-    return ended(c, n_elems > 0 ? c->ops->allreduce(c, buf, n_elems, op) : OK);
+    return comm_ended(c, n_elems > 0 ? c->ops->allreduce(c, buf, n_elems, op) : OK);
 }
 
 int comm_allreduce_sum(struct comm *c, void *buf, size_t n_elems, enum dtype t)
@@ -106,10 +108,10 @@ int comm_allgather(struct comm *c, const void *in, void *out, size_t n_bytes)
     TRY(begun(c, COMM_ALLGATHER, in, n_bytes));
     TRY(size_mul(&total, n_bytes, (size_t)c->size, "allgather"));
     if (total == 0)
-        return ended(c, OK);
+        return comm_ended(c, OK);
     if (!out)
         return FAIL(ERR_INTERNAL, "allgather of %zu bytes without an output", total);
-    return ended(c, c->ops->allgather(c, &g));
+    return comm_ended(c, c->ops->allgather(c, &g));
 }
 
 int comm_allgatherv(struct comm *c, const void *in, void *out, const size_t *n_bytes)
@@ -123,10 +125,10 @@ int comm_allgatherv(struct comm *c, const void *in, void *out, const size_t *n_b
     for (int r = 0; r < c->size; r++)
         TRY(size_add(&total, total, n_bytes[r], "allgatherv"));
     if (total == 0)
-        return ended(c, OK);
+        return comm_ended(c, OK);
     if (!out)
         return FAIL(ERR_INTERNAL, "allgatherv of %zu bytes without an output", total);
-    return ended(c, c->ops->allgather(c, &g));
+    return comm_ended(c, c->ops->allgather(c, &g));
 }
 
 int comm_bcast(struct comm *c, void *buf, size_t n_bytes, int root)
@@ -134,7 +136,7 @@ int comm_bcast(struct comm *c, void *buf, size_t n_bytes, int root)
     TRY(begun(c, COMM_BCAST, buf, n_bytes));
     if (root < 0 || root >= c->size)
         return FAIL(ERR_INTERNAL, "bcast from rank %d of %d", root, c->size);
-    return ended(c, n_bytes > 0 ? c->ops->bcast(c, buf, n_bytes, root) : OK);
+    return comm_ended(c, n_bytes > 0 ? c->ops->bcast(c, buf, n_bytes, root) : OK);
 }
 
 static int split(struct comm *c, int colour, const struct comm_params *params, struct comm **out)
@@ -144,7 +146,7 @@ static int split(struct comm *c, int colour, const struct comm_params *params, s
     TRY(begun(c, COMM_SPLIT, NULL, 0));
     if (colour < 0)
         return FAIL(ERR_INTERNAL, "split with colour %d", colour);
-    TRY(ended(c, c->ops->split(c, colour, params, &part)));
+    TRY(comm_ended(c, c->ops->split(c, colour, params, &part)));
     part->parent = c;
     part->watch = c->watch;
     *out = part;
@@ -180,11 +182,18 @@ int comm_params_check(const struct comm_params *params)
 int comm_mail_create(struct comm *c, struct comm_mail **out)
 {
     TRY(begun(c, COMM_SPLIT, NULL, 0));
-    return ended(c, c->ops->mail(c, out));
+    return comm_ended(c, c->ops->mail(c, out));
 }
 
 void comm_destroy(struct comm *c)
 {
-    if (c)
-        c->ops->destroy(c);
+    if (!c)
+        return;
+    if (c->sums && c->failed == OK && c->sums->n_begun != c->sums->n_finished)
+        comm_ended(c, FAIL(ERR_INTERNAL, "the end comes while a sum is under way"));
+    if (c->sums)
+        (void)comm_agree(c, OK); /* the rooms go when nobody reads them any more */
+    comm_sums_destroy(c->sums);
+    c->sums = NULL;
+    c->ops->destroy(c);
 }

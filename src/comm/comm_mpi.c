@@ -28,6 +28,7 @@ static const struct comm_ops mpi_ops = {
     .bcast = mpi_bcast,
     .split = mpi_split,
     .mail = comm_mail_over,
+    .sums_open = mpi_sums_open,
     .destroy = mpi_destroy,
 };
 

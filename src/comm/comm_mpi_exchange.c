@@ -13,19 +13,11 @@
 
 #include "comm_record.h"
 #include "comm_wait.h"
+#include "sizes.h"
 
 enum {
     SPIN_US = 1000,
     CLOCK_POLLS = 64, /* some 3 us */
-};
-
-/* One round of an exchange. With both, the receive is request[0]. */
-struct pending {
-    MPI_Request request[2];
-    int n;
-    const struct mpi_recv *recv; /* NULL when nothing is to come in */
-    const struct mpi_send *send; /* NULL when nothing is to go out */
-    int recv_bytes;              /* length of the message expected now */
 };
 
 static int tag_of(const struct comm *c)
@@ -56,16 +48,16 @@ static int poll_until(struct comm_mpi *m, MPI_Request *request, int n, MPI_Statu
 
 /* The requests are leaked on purpose: they point into the caller's buffers, cannot be completed
  * without the peer, and after a failed collective nothing but comm_abort may follow. */
-static int timed_out(struct comm_mpi *m, const struct pending *p)
+static int timed_out(struct comm_mpi *m, const struct mpi_pending *p)
 {
     const struct comm *c = &m->base;
     int came = 0, receiving, peer;
     char roll[MPI_ROLL_BYTES], where[WATCH_TELL_BYTES];
 
-    if (p->recv)
+    if (p->has_recv)
         MPI_TRY(MPI_Request_get_status(p->request[0], &came, MPI_STATUS_IGNORE));
-    receiving = p->recv && !came;
-    peer = m->awaited = receiving ? p->recv->from : p->send->to;
+    receiving = p->has_recv && !came;
+    peer = m->awaited = receiving ? p->recv.from : p->send.to;
     mpi_roll_call(m, roll);
     watch_tell(m, peer, where);
     return FAIL(
@@ -76,53 +68,69 @@ static int timed_out(struct comm_mpi *m, const struct pending *p)
         mpi_host(m, peer), receiving ? "send" : "receive", where, roll);
 }
 
-static int wait_pending(struct comm_mpi *m, struct pending *p)
+int mpi_exchange_start(struct comm_mpi *m, struct mpi_pending *p)
+{
+    const int tag = tag_of(&m->base);
+
+    p->n = 0;
+    p->request[0] = p->request[1] = MPI_REQUEST_NULL;
+    if (p->has_recv)
+        MPI_TRY(MPI_Irecv(p->recv.data, (int)p->recv.n_bytes, MPI_BYTE, p->recv.from, tag,
+                          m->handle, &p->request[p->n++]));
+    if (p->has_send)
+        MPI_TRY(MPI_Isend(p->send.data, (int)p->send.n_bytes, MPI_BYTE, p->send.to, tag, m->handle,
+                          &p->request[p->n++]));
+    return OK;
+}
+
+int mpi_exchange_push(struct mpi_pending *p)
+{
+    int done;
+
+    MPI_TRY(MPI_Request_get_status(p->request[0], &done, MPI_STATUS_IGNORE));
+    return OK;
+}
+
+int mpi_exchange_wait(struct comm_mpi *m, struct mpi_pending *p)
 {
     MPI_Status status[2];
     int done = 0, came = 0;
 
-    m->awaited = p->recv ? p->recv->from : p->send->to;
+    m->awaited = p->has_recv ? p->recv.from : p->send.to;
     TRY(poll_until(m, p->request, p->n, status, &done));
     if (!done)
         return timed_out(m, p);
-    if (!p->recv)
+    if (!p->has_recv)
         return OK;
     MPI_TRY(MPI_Get_count(&status[0], MPI_BYTE, &came));
-    if (came != p->recv_bytes)
-        return FAIL(ERR_COMM, "%s number %llu: %s %d sent %d bytes where %d were expected",
+    if ((size_t)came != p->recv.n_bytes)
+        return FAIL(ERR_COMM, "%s number %llu: %s %d sent %d bytes where %zu were expected",
                     comm_kind_name(m->base.kind), (unsigned long long)m->base.sequence, m->noun,
-                    p->recv->from, came, p->recv_bytes);
+                    p->recv.from, came, p->recv.n_bytes);
     return OK;
-}
-
-static int slice_at(size_t n_bytes, size_t offset)
-{
-    size_t left = n_bytes - offset;
-
-    return left < SLICE_BYTES ? (int)left : SLICE_BYTES;
 }
 
 /* A message of n bytes is ceil(n / slice) messages of MPI, at least one. Both ends cut alike
  * because both know n. In each round one slice goes and one comes, as long as there are any. */
 int mpi_exchange(struct comm_mpi *m, const struct mpi_send *s, const struct mpi_recv *r)
 {
-    int tag = tag_of(&m->base);
     size_t offset = 0;
 
     do {
-        struct pending p = {.request = {MPI_REQUEST_NULL, MPI_REQUEST_NULL}};
+        struct mpi_pending p = {0};
+
         if (r && (offset == 0 || offset < r->n_bytes)) {
-            p.recv = r;
-            p.recv_bytes = slice_at(r->n_bytes, offset);
-            MPI_TRY(MPI_Irecv((char *)r->data + offset, p.recv_bytes, MPI_BYTE, r->from, tag,
-                              m->handle, &p.request[p.n++]));
+            p.has_recv = 1;
+            p.recv = (struct mpi_recv){r->from, (char *)r->data + offset,
+                                       size_least(r->n_bytes - offset, SLICE_BYTES)};
         }
         if (s && (offset == 0 || offset < s->n_bytes)) {
-            p.send = s;
-            MPI_TRY(MPI_Isend((const char *)s->data + offset, slice_at(s->n_bytes, offset),
-                              MPI_BYTE, s->to, tag, m->handle, &p.request[p.n++]));
+            p.has_send = 1;
+            p.send = (struct mpi_send){s->to, (const char *)s->data + offset,
+                                       size_least(s->n_bytes - offset, SLICE_BYTES)};
         }
-        TRY(wait_pending(m, &p));
+        TRY(mpi_exchange_start(m, &p));
+        TRY(mpi_exchange_wait(m, &p));
         offset += SLICE_BYTES;
     } while ((r && offset < r->n_bytes) || (s && offset < s->n_bytes));
     return OK;

@@ -68,6 +68,18 @@ struct mpi_recv {
     size_t n_bytes;
 };
 int mpi_exchange(struct comm_mpi *m, const struct mpi_send *s, const struct mpi_recv *r);
+/* The same in two steps, each way one message of MPI, whatever its length. What it points to stays
+ * until the wait is over. */
+struct mpi_pending {
+    int has_send, has_recv; /* at least one */
+    struct mpi_send send;
+    struct mpi_recv recv;
+    MPI_Request request[2]; /* with both, the receive is the first */
+    int n;
+};
+int mpi_exchange_start(struct comm_mpi *m, struct mpi_pending *p);
+int mpi_exchange_push(struct mpi_pending *p); /* lets the library work on it; waits for nothing */
+int mpi_exchange_wait(struct comm_mpi *m, struct mpi_pending *p);
 /* Waits for a request that has no peer (setup of communicators), under the same deadline. */
 int mpi_wait(struct comm_mpi *m, MPI_Request *request, const char *what);
 
@@ -87,5 +99,7 @@ int mpi_part(struct comm *c, int colour, int64_t timeout_us, struct comm **out);
 int mpi_allreduce(struct comm *c, void *buf, size_t n_elems, const struct comm_combine *op);
 int mpi_allgather(struct comm *c, const struct comm_gather *g);
 int mpi_bcast(struct comm *c, void *buf, size_t n_bytes, int root);
+/* comm_mpi_sum.c */
+int mpi_sums_open(struct comm *c, size_t n_bytes, struct comm_sums **out);
 
 #endif

@@ -24,6 +24,7 @@ static const struct comm_ops shm_ops = {
     .bcast = shm_bcast,
     .split = shm_split,
     .mail = shm_mail,
+    .sums_open = shm_sums_open,
     .destroy = shm_destroy,
 };
 

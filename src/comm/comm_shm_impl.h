@@ -23,6 +23,9 @@ enum {
     SHM_SLOTS = 3,
     SHM_LINE_BYTES = 128, /* processors fetch cache lines in pairs */
     SHM_CPU_WORDS = 16,
+    /* Sums in two steps: when a rank writes the terms of sum i, it has finished i - 2, so all have
+     * begun that and are through with i - 4. */
+    SHM_AREAS = 4,
 };
 
 /* What a rank says of its tick. Read by all that wait for the tick, and by one that waits in vain,
@@ -37,10 +40,13 @@ struct shm_call {
 struct shm_part {
     alignas(SHM_LINE_BYTES) _Atomic uint64_t posted;      /* number of the last tick */
     struct shm_call call[2];                              /* of tick t: [t % 2] */
+    alignas(SHM_LINE_BYTES) _Atomic uint64_t n_sums;      /* begun, in two steps */
+    struct shm_call sum[SHM_AREAS];                       /* of sum i: [i % SHM_AREAS] */
     alignas(SHM_LINE_BYTES) uint64_t cpus[SHM_CPU_WORDS]; /* bits: where the rank may run */
     alignas(SHM_LINE_BYTES) unsigned char slot[SHM_SLOTS][SHM_SLOT_BYTES];
 };
 _Static_assert(offsetof(struct shm_part, call) + 2 * sizeof(struct shm_call) <= 64, "one line");
+_Static_assert(8 + SHM_AREAS * sizeof(struct shm_call) <= SHM_LINE_BYTES, "one more");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "a lock would lie in one process only");
 
 struct comm_shm {
@@ -84,6 +90,12 @@ struct shm_note {
 };
 /* Posts what was written to shm_own_slot, and waits until all ranks of the node have, too. */
 int shm_tick(struct comm_shm *s, const struct shm_note *note);
+
+/* Says that sum `number` (from 0) has its terms; waits until those of all ranks are there. */
+void shm_sum_post(struct comm_shm *s, uint64_t number, size_t n_bytes);
+int shm_sum_await(struct comm_shm *s, uint64_t number, size_t n_bytes);
+/* comm_shm_sum.c */
+int shm_sums_open(struct comm *c, size_t n_bytes, struct comm_sums **out);
 
 /* Where the next tick's data goes, and where the others' data of a past one lies. */
 static inline unsigned char *shm_own_slot(const struct comm_shm *s)

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "comm.h"
 #include "ranks.h"
@@ -79,6 +80,106 @@ static void test_sum_wraps(void **state)
     ASSERT_ALL(g->world, rc_a == OK && rc_b == OK);
     ASSERT_ALL(g->world, (uint64_t)a == (uint64_t)INT64_MAX * (uint64_t)size);
     ASSERT_ALL(g->world, (uint32_t)b == 0x80000000u * (uint32_t)size);
+}
+
+/* Terms of the i-th of several sums. */
+static size_t write_terms(void *room, int rank, size_t i, enum dtype t)
+{
+    static const size_t sizes[] = {1, 7, 8193, 60000, 131075, 2, 100};
+    const size_t n = sizes[i % 7];
+
+    for (size_t k = 0; k < n; k++) {
+        if (t == DTYPE_I64)
+            ((uint64_t *)room)[k] = value(rank, i + k);
+        else
+            ((uint32_t *)room)[k] = (uint32_t)value(rank, i + k);
+    }
+    return n;
+}
+
+/* Elements of the i-th sum that differ from what it is to be. */
+static size_t count_wrong(const struct comm_terms *got, int size, size_t i, size_t n, enum dtype t)
+{
+    size_t wrong = 0;
+
+    for (size_t k = 0; k < n; k++) {
+        uint64_t sum = 0, want = 0;
+
+        for (int r = 0; r < got->n_terms; r++)
+            sum += t == DTYPE_I64 ? ((const uint64_t *)got->term[r])[k]
+                                  : ((const uint32_t *)got->term[r])[k];
+        for (int r = 0; r < size; r++)
+            want += value(r, i + k);
+        wrong += t == DTYPE_I64 ? sum != want : (uint32_t)sum != (uint32_t)want;
+    }
+    return wrong;
+}
+
+/* Each sum is finished when the next one has begun, as often as the rooms go round. Ranks dawdle in
+ * turn; other calls come in between. */
+static void test_sum_in_two_steps(void **state)
+{
+    static const size_t room_bytes[] = {131075 * 8, 8, 140000 * 8};
+    const struct groups *g = *state;
+    const int rank = comm_rank(g->tested), size = comm_size(g->tested);
+
+    for (size_t k = 0; k < 3; k++) {
+        const enum dtype t = k == 0 ? DTYPE_I32 : DTYPE_I64;
+        size_t n = 0, n_before, wrong = 0;
+        int rc = comm_sums_reserve(g->tested, room_bytes[k]);
+
+        for (size_t i = 0; i <= 20 && rc == OK; i++) {
+            struct comm_terms got;
+
+            n_before = n;
+            n = i < 20 ? write_terms(comm_sum_room(g->tested), rank, i, t) : 0;
+            if ((int)i % size == rank)
+                nanosleep(&(struct timespec){.tv_nsec = 300000}, NULL);
+            if (i < 20)
+                rc = comm_sum_begin(g->tested, n, t);
+            if (rc == OK && i > 0)
+                rc = comm_sum_finish(g->tested, &got);
+            if (rc == OK && i > 0)
+                wrong += count_wrong(&got, size, i - 1, n_before, t);
+        }
+        ASSERT_ALL(g->world, rc == OK);
+        ASSERT_ALL(g->world, wrong == 0);
+        ASSERT_ALL(g->world, comm_agree(g->tested, OK) == OK);
+    }
+}
+
+static void test_sum_in_two_steps_refused(void **state)
+{
+    const struct groups *g = *state;
+    struct comm *c = g->tested;
+    struct comm_terms got;
+    int64_t *room, x = 1;
+
+    ASSERT_ALL(g->world, comm_sums_reserve(c, 0) == ERR_INTERNAL);
+    ASSERT_ALL(g->world, comm_sums_reserve(c, SIZE_MAX) == ERR_INTERNAL);
+    ASSERT_ALL(g->world, comm_sums_reserve(c, 140000 * 8) == OK);
+    ASSERT_ALL(g->world, comm_sum_finish(c, &got) == ERR_INTERNAL);
+    ASSERT_ALL(g->world, comm_sum_begin(c, 4, DTYPE_F32) == ERR_INTERNAL);
+    ASSERT_ALL(g->world, comm_sum_begin(c, 0, DTYPE_I64) == ERR_INTERNAL);
+    ASSERT_ALL(g->world, comm_sum_begin(c, 140001, DTYPE_I64) == ERR_INTERNAL);
+    ASSERT_ALL(g->world, strstr(log_last_error(), "room for 1120000") != NULL);
+    for (int i = 0; i < COMM_MAX_SUMS; i++) {
+        room = comm_sum_room(c);
+        room[0] = i + 1;
+        ASSERT_ALL(g->world, comm_sum_begin(c, 1, DTYPE_I64) == OK);
+    }
+    ASSERT_ALL(g->world, comm_sum_begin(c, 1, DTYPE_I64) == ERR_INTERNAL);
+    ASSERT_ALL(g->world, comm_allreduce_sum(c, &x, 1, DTYPE_I64) == ERR_INTERNAL && x == 1);
+    ASSERT_ALL(g->world, strstr(log_last_error(), "while a sum is under way") != NULL);
+    for (int i = 0; i < COMM_MAX_SUMS; i++) {
+        int64_t sum = 0;
+
+        ASSERT_ALL(g->world, comm_sum_finish(c, &got) == OK);
+        for (int r = 0; r < got.n_terms; r++)
+            sum += *(const int64_t *)got.term[r];
+        ASSERT_ALL(g->world, sum == (i + 1) * comm_size(c));
+    }
+    ASSERT_ALL(g->world, comm_agree(c, OK) == OK);
 }
 
 static void test_max(void **state)
@@ -352,6 +453,8 @@ static int run_on(const char *name, struct groups *g)
         cmocka_unit_test_prestate(test_identity, g),
         cmocka_unit_test_prestate(test_sum, g),
         cmocka_unit_test_prestate(test_sum_wraps, g),
+        cmocka_unit_test_prestate(test_sum_in_two_steps, g),
+        cmocka_unit_test_prestate(test_sum_in_two_steps_refused, g),
         cmocka_unit_test_prestate(test_max, g),
         cmocka_unit_test_prestate(test_max_of_odd_floats, g),
         cmocka_unit_test_prestate(test_gather, g),

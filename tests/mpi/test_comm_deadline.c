@@ -151,6 +151,39 @@ static int leave_after_agree(struct comm *c)
     sleep_ms(60000);
     return OK;
 }
+/* Two sums in two steps, of which the last rank begins one, or of another length. */
+static int begin_sum(struct comm *c, size_t n_elems)
+{
+    memset(comm_sum_room(c), 0, n_elems * sizeof(int64_t));
+    return comm_sum_begin(c, n_elems, DTYPE_I64);
+}
+static int call_two_steps(struct comm *c)
+{
+    struct comm_terms terms;
+
+    TRY(comm_sums_reserve(c, sizeof buffer));
+    TRY(begin_sum(c, 8000));
+    TRY(begin_sum(c, 40000));
+    TRY(comm_sum_finish(c, &terms));
+    return comm_sum_finish(c, &terms);
+}
+static int begin_one_and_leave(struct comm *c)
+{
+    struct comm_terms terms;
+
+    TRY(comm_sums_reserve(c, sizeof buffer));
+    TRY(begin_sum(c, 8000));
+    TRY(comm_sum_finish(c, &terms));
+    sleep_ms(60000);
+    return OK;
+}
+static int begin_shorter_and_leave(struct comm *c)
+{
+    TRY(comm_sums_reserve(c, sizeof buffer));
+    TRY(begin_sum(c, 7999));
+    sleep_ms(60000);
+    return OK;
+}
 /* Ranks that want different transports would wait in different calls of MPI. */
 static int duplicate_over(struct comm *c, enum comm_transport transport)
 {
@@ -252,6 +285,8 @@ static const struct scenario scenarios[] = {
     {"destroy", call_destroy, NULL},
     {"part", call_part, leave_after_split},
     {"second", call_agree_then_sum, leave_after_agree},
+    {"two-steps", call_two_steps, begin_one_and_leave},
+    {"two-lengths", call_two_steps, begin_shorter_and_leave},
     {"other-call", call_short_sum, call_max},
     {"other-transport", call_duplicate_shm, call_duplicate_mpi},
     {"other-root", call_bcast_of_8, call_bcast_of_first},

@@ -32,6 +32,7 @@ mpi_scenarios=(
     "destroy|-|end $waited"
     "part|ERR_TIMEOUT|allreduce_sum $waited"
     "second|ERR_TIMEOUT|allreduce_sum number 2 \(320000 bytes\): $who $last on"
+    "two-steps|ERR_TIMEOUT|allreduce_sum number 4 \(320000 bytes\): $who $last on"
     "other-call|ERR_TIMEOUT|allreduce_[a-z]+ $waited${missing:+ to [a-z]+; all answer: rank [0-9] on $host waits for rank}"
     "other-length|ERR_COMM|bcast number 1: rank $last sent 4 bytes where 8 were expected"
 )
@@ -47,6 +48,8 @@ shm_scenarios=(
     "destroy|-|end $waited"
     "part|ERR_TIMEOUT|allreduce_sum $waited"
     "second|ERR_TIMEOUT|allreduce_sum number 2 .* for rank $last on $host \(last call: allreduce_max number 1, 8 bytes\)"
+    "two-steps|ERR_TIMEOUT|allreduce_sum number 4 .* for rank $last on $host \(last call: allreduce_sum number 3, 64000 bytes\)"
+    "two-lengths|ERR_COMM|allreduce_sum number 3 \(64000 bytes\): rank $last on $host made allreduce_sum number 3 \(63992 bytes\)"
     "other-call|ERR_COMM|allreduce_sum number 1 \(16 bytes\): rank $last on $host made allreduce_max number 1 \(16 bytes\)"
     "other-root|ERR_COMM|bcast number 1: rank $last on $host has root 0 where $last was expected"
     "other-parts|ERR_COMM|allgatherv number 1: rank $last on $host has a part of length 8 where"
