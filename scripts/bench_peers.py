@@ -1,131 +1,150 @@
 #!/usr/bin/env python3
-"""paligrid against transformers on one machine, on the same weights, in turns.
+"""paligrid and the programs a user would pick instead, on one machine, on the same weights, in turns.
 
-    scripts/bench_peers.py [--preset 3b-224] [--layers 4 --vision-layers 4] [--rounds 5] [--threads 2]
+    scripts/bench_peers.py [--preset 3b-224] [--layers 4 --vision-layers 4] [--peers transformers,llama-q4_0] [--batch 1,4]
 
-Writes a checkpoint of deterministic weights (scripts/oracle/make_model.py; --layers for less disk and memory), loads it into
-transformers in bfloat16 with its defaults, and then, round after round, times transformers and runs `paligrid bench` beside it.
-What is told is the median of the rounds' own ratios: above 1, paligrid is faster. A round that paligrid's probes call unsteady
-does not count. Both models are in memory at once. Needs torch and transformers (make oracle's environment has them).
+Peers: transformers (bf16, its defaults), compiled (transformers by torch.compile with frozen weights; minutes of compiling, so it
+must be asked for), llama-bf16, llama-q8_0 and llama-q4_0 (llama.cpp's Gemma 2 decoder beside paligrid's in bf16, int8 and int4), and
+gemma.cpp (8 bits beside int8). What is missing is said, and the others are measured.
+
+A round is: probes of the machine, one side, the other side, probes. It does not count when the probes differ by more than 15 %. Told is
+the median of the rounds' own ratios; above 1, paligrid is faster. Weights are synthetic, of the preset's dimensions; --layers takes
+less disk, memory and time. transformers need torch and transformers, llama.cpp needs gguf, all in the Python that runs this.
 """
 import argparse
-import json
+import contextlib
 import os
-import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PHASES = ("vision", "prefill", "decode")
-IMAGE_TOKEN = 257152  # of the published tokenizer: the whole vocabulary is computed
+from bench import aims, checkpoint, paligrid, rounds, table
+from bench.peer_gemma_cpp import GemmaCpp
+from bench.peer_llama import Llama, find
+from bench.worker import Missing, Worker
 
-
-def make_checkpoint(out, args):
-    """The weights and configuration; bench needs no tokenizer, so its files only have to be there."""
-    tokenizer = os.path.join(out, "tokenizer")
-    shutil.copytree(os.path.join(ROOT, "tests", "data", "oracle", "ckpt_micro"), tokenizer)
-    with open(os.path.join(tokenizer, "added_tokens.json"), "w") as f:
-        json.dump({"<image>": IMAGE_TOKEN}, f)
-    model = os.path.join(out, "model")
-    argv = [sys.executable, os.path.join(ROOT, "scripts", "oracle", "make_model.py"), "--preset", args.preset, "--tokenizer", tokenizer, "--out", model]
-    for name in ("layers", "vision_layers"):
-        if getattr(args, name):
-            argv += ["--" + name.replace("_", "-"), str(getattr(args, name))]
-    subprocess.run(argv, check=True, stdout=sys.stderr)
-    return model
+DEFAULT = "transformers,llama-bf16,llama-q8_0,llama-q4_0,gemma.cpp"
+# peer: how paligrid holds its weights beside it, and what is compared, in one process of the peer after the other
+PEERS = {
+    "transformers": ("auto", [("vision", "prefill", "decode")]),
+    "compiled": ("auto", [("vision", "prefill"), ("decode",)]),
+    "llama-bf16": ("bf16", [("prefill_text", "decode")]),
+    "llama-q8_0": ("int8", [("prefill_text", "decode")]),
+    "llama-q4_0": ("int4", [("prefill_text", "decode")]),
+    "gemma.cpp": ("int8", [("vision", "prefill_text", "decode")]),
+}
 
 
-class Transformers:
-    def __init__(self, model, args):
-        import torch
-        import transformers
+class Asked:
+    """A worker as a side of a comparison."""
 
-        torch.set_num_threads(args.threads)
-        self.torch, self.args = torch, args
-        self.name = f"transformers {transformers.__version__}, torch {torch.__version__}, bfloat16"
-        self.model = transformers.PaliGemmaForConditionalGeneration.from_pretrained(model, dtype=torch.bfloat16).eval()
-        px = self.model.config.vision_config.image_size
-        self.n_image = (px // self.model.config.vision_config.patch_size) ** 2
-        text = [2] + [1000 + i for i in range(args.text_tokens - 1)]
-        self.ids = torch.tensor([[IMAGE_TOKEN] * self.n_image + text])
-        self.pixels = torch.rand(1, 3, px, px, dtype=torch.bfloat16) * 2 - 1
+    def __init__(self, worker):
+        self.worker, self.name = worker, worker.name
 
-    def seconds(self, f):
-        start = time.perf_counter()
-        with self.torch.inference_mode():
-            f()
-        return time.perf_counter() - start
+    def __enter__(self):
+        return self
 
-    def generate(self, n):
-        self.model.generate(input_ids=self.ids, attention_mask=self.torch.ones_like(self.ids), pixel_values=self.pixels, do_sample=False,
-                            max_new_tokens=n, min_new_tokens=n)
+    def __exit__(self, *_):
+        self.worker.close()
 
-    def measure(self):
-        """Units of work a second: images, tokens of the prompt (vision included), new tokens."""
-        n = self.args.new_tokens
-        vision = self.seconds(lambda: self.model.get_image_features(self.pixels))
-        first = self.seconds(lambda: self.generate(1))
-        whole = self.seconds(lambda: self.generate(n))
-        return {"vision": 1 / vision, "prefill": self.ids.shape[1] / first, "decode": (n - 1) / max(whole - first, 1e-9)}
+    def measure(self, batch):
+        return self.worker.ask(batch=batch)
 
 
-def paligrid(model, args):
-    """The same of paligrid: {phase: row}."""
-    argv = [args.program, "bench", "--model", model, "--phases", ",".join(PHASES), "--threads", str(args.threads), "--text-tokens",
-            str(args.text_tokens), "--max-new-tokens", str(args.new_tokens), "--weights", args.weights, "-r", "1", "-o", "json", "--log-level", "warn"]
-    out = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return {row["phase"]: row for row in map(json.loads, out.splitlines())}
+def open_peer(peer, phases, args):
+    if peer == "gemma.cpp":
+        return GemmaCpp(args.preset, args.scratch, args)
+    if peer.startswith("llama-"):
+        return Llama(find(args.llama), args.preset, args.layers, peer.removeprefix("llama-").upper(), args.scratch, args)
+    try:
+        model = checkpoint.make(args.scratch, args.preset, args.layers, args.vision_layers)
+    except Exception as e:
+        raise Missing(f"no checkpoint: {e}") from e
+    options = ["--threads", args.threads, "--text-tokens", args.text_tokens, "--new-tokens", args.new_tokens]
+    return Asked(Worker("peer_transformers.py", model, *options, *(["--compiled", ",".join(phases)] if peer == "compiled" else [])))
 
 
-def compare(peer, model, args):
-    ratios, rates, unsteady = {p: [] for p in PHASES}, {p: [] for p in PHASES}, dict.fromkeys(PHASES, 0)
-    peer.measure()  # warm-up
-    for _ in range(args.rounds):
-        theirs, ours = peer.measure(), paligrid(model, args)
-        for p in PHASES:
-            if not ours[p]["steady"]:
-                unsteady[p] += 1
+def compare(peer, phases, args, out):
+    weights = PEERS[peer][0]
+    model = checkpoint.synthetic(args.preset, args.layers, args.vision_layers)
+    passes = [p for p in paligrid.PASSES if p in phases or p + "_text" in phases]
+    with open_peer(peer, phases, args) as theirs, \
+            paligrid.Paced(args.program, model, "--text-tokens", args.text_tokens, "--max-new-tokens", args.new_tokens, weights=weights,
+                           threads=args.threads, max_batch=max(args.batch), phases=passes) as ours:
+        for batch in args.batch:
+            compared = phases if batch == 1 else ("decode",) if "decode" in phases else ()
+            if not compared:
                 continue
-            ratios[p].append(ours[p]["median"] / theirs[p])
-            rates[p].append((ours[p]["median"], theirs[p], ours[p]["unit"]))
-    print(f"# {args.preset}, layers {args.layers or 'all'}, {args.threads} threads; paligrid {ours['vision']['build']} ({args.weights}) / {peer.name}")
-    print(f"# {'phase':10} {'paligrid':>10} {'peer':>10} {'unit':10} {'ratio':>7} {'min':>7} {'max':>7} {'rounds':>6} {'unsteady':>8}")
-    for p in PHASES:
-        if not ratios[p]:
-            print(f"{p:12} no steady round of {args.rounds}")
-            continue
-        mine, other = (statistics.median(r[i] for r in rates[p]) for i in (0, 1))
-        print(f"{p:12} {mine:10.3f} {other:10.3f} {rates[p][0][2]:10} {statistics.median(ratios[p]):7.2f} {min(ratios[p]):7.2f} {max(ratios[p]):7.2f}"
-              f" {len(ratios[p]):6} {unsteady[p]:8}")
+            for _ in range(2 if peer == "compiled" else 0):  # the first calls compile
+                theirs.measure(batch)
+            ratios = rounds.in_turns(lambda: ours.round(batch), lambda: theirs.measure(batch), ours.probe, compared, args.rounds, args.seconds)
+            for phase in compared:
+                add_row(out, ratios, peer, theirs.name, phase, batch, args)
 
 
-def main():
+def add_row(out, ratios, peer, name, phase, batch, args):
+    what = f"{phase} b{batch}" if batch > 1 else phase
+    held = {"auto": "bf16"}.get(PEERS[peer][0], PEERS[peer][0])
+    setting = f"{args.preset} {held} t{args.threads}"
+    values = ratios.summary(phase)
+    notes = [f"{args.layers} layers" if args.layers else "", f"{args.vision_layers} vision layers" if args.vision_layers else ""]
+    if values is None:
+        values = {"dropped": ratios.dropped[phase]}
+        notes.append("no steady round")
+    elif values["n"] < rounds.WANTED:
+        notes.append(f"fewer than {rounds.WANTED} rounds")
+    out.add(table.row(what, setting, name, aims.of_peer(peer, phase, batch, args.preset), ", ".join(n for n in notes if n), **values))
+
+
+def options():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--preset", default="3b-224")
     ap.add_argument("--layers", type=int)
     ap.add_argument("--vision-layers", type=int)
-    ap.add_argument("--rounds", type=int, default=5)
+    ap.add_argument("--peers", default=DEFAULT, help=f"of {', '.join(PEERS)} (default: all but compiled)")
+    ap.add_argument("--batch", default="1", help="list of batches; of more than 1, decoding is compared (default: 1)")
+    ap.add_argument("--rounds", type=int, default=rounds.WANTED, help="rounds that count; three times as many are tried")
+    ap.add_argument("--seconds", type=float, help="no new round of a comparison after so long")
     ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     ap.add_argument("--text-tokens", type=int, default=16)
     ap.add_argument("--new-tokens", type=int, default=16)
-    ap.add_argument("--weights", default="auto", help="paligrid's --weights; the peer always has bfloat16")
-    ap.add_argument("--program", default=os.path.join(ROOT, "build", "release", "paligrid"))
-    ap.add_argument("--tmp", help="where the checkpoint goes (default: the system's folder for such)")
+    ap.add_argument("--llama", metavar="FOLDER", help="where llama-bench is (default: PATH)")
+    ap.add_argument("--gemma-cpp", metavar="PROGRAM")
+    ap.add_argument("--gemma-weights", metavar="FILE.sbs")
+    ap.add_argument("--gemma-tokenizer", metavar="FILE.model")
+    ap.add_argument("--program", default=paligrid.PROGRAM)
+    ap.add_argument("--scratch", metavar="FOLDER", help="where weights are written; what is there is used again (default: a temporary folder)")
+    ap.add_argument("--keep", action="store_true", help="leave GGUF files in --scratch (16 GB for 3B with all its forms)")
+    ap.add_argument("-o", "--output", choices=("text", "json", "csv"), default="text")
     args = ap.parse_args()
-    try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError as e:
-        sys.exit(f"bench_peers: {e}; it needs torch and transformers (pip install torch transformers)")
+    args.batch = [int(b) for b in args.batch.split(",")]
+    args.peers = args.peers.split(",")
+    unknown = [p for p in args.peers if p not in PEERS]
+    if unknown:
+        ap.error(f"--peers: {unknown[0]} is not one of {', '.join(PEERS)}")
     if not os.access(args.program, os.X_OK):
-        sys.exit(f"bench_peers: no program at {args.program}; run make")
-    with tempfile.TemporaryDirectory(dir=args.tmp) as tmp:
-        model = make_checkpoint(tmp, args)
-        compare(Transformers(model, args), model, args)
+        ap.error(f"no program at {args.program}; run make")
+    return args
+
+
+def main():
+    args = options()
+    out = table.Table(args.output)
+    with contextlib.ExitStack() as stack:
+        if args.scratch:
+            os.makedirs(args.scratch, exist_ok=True)
+        else:
+            args.scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="paligrid-peers."))
+        for peer in args.peers:
+            for phases in PEERS[peer][1]:
+                try:
+                    compare(peer, phases, args, out)
+                except (Missing, paligrid.Ended) as e:
+                    out.remark(f"{peer}: not measured: {e}")
+                    break
+    missed = [r for r in out.rows if r["verdict"] == "missed"]
+    out.remark(f"{len(out.rows)} rows, {len(missed)} missed")
+    return 1 if missed or not out.rows else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -106,9 +106,8 @@ static int open_inputs(struct bench *b)
     b->subject.ids = b->ids;
     b->subject.n_ids = n_ids;
     b->subject.tokens = b->tokens;
-    b->subject.n_new = b->axes.phases & (BENCH_DECODE | BENCH_E2E | BENCH_MEMORY)
-                           ? b->options->max_new_tokens
-                           : 1;
+    b->subject.n_new =
+        b->axes.phases & (BENCH_DECODE | BENCH_E2E | BENCH_MEMORY) ? b->options->max_new_tokens : 1;
     return OK;
 }
 
@@ -242,8 +241,7 @@ static int run_start(struct bench *b)
 
     TRY(comm_agree(b->comm, OK));
     us = clock_process_us();
-    TRY(comm_agree(b->comm,
-                   engine_encode_many(b->engine, b->subject.pixels, b->subject.slot, 1)));
+    TRY(comm_agree(b->comm, engine_encode_many(b->engine, b->subject.pixels, b->subject.slot, 1)));
     TRY(comm_allreduce_max(b->comm, &us, 1, DTYPE_I64));
     ms[0] = (double)us / 1e3;
     row.phase = "start";
@@ -268,8 +266,8 @@ static int run_memory(struct bench *b, enum weights_form form)
 
     row.batch = b->subject.batch = largest_batch(&b->axes);
     TRY(bench_round_run(&b->subject, &round));
-    TRY(comm_agree(b->comm, engine_plan_bytes(&plan, &model, &p, comm_size(b->comm),
-                                              comm_rank(b->comm))));
+    TRY(comm_agree(b->comm,
+                   engine_plan_bytes(&plan, &model, &p, comm_size(b->comm), comm_rank(b->comm))));
     bytes[0] = (int64_t)clock_peak_rss_bytes();
     bytes[1] = (int64_t)plan.total;
     TRY(comm_allreduce_sum(b->comm, bytes, 2, DTYPE_I64));
@@ -392,6 +390,7 @@ static int print_probe(struct bench *b)
     row.unit = "GB/s";
     row.read_gb_s = p.read / 1e9;
     row.gflop_s = p.flops / 1e9;
+    row.bytes = (double)b->subject.n_probe_bytes * comm_size(b->comm);
     row.rate = (struct bench_summary){.median = row.read_gb_s,
                                       .min = row.read_gb_s,
                                       .max = row.read_gb_s,
