@@ -124,10 +124,13 @@ struct pack_params {
     const char *stats_json; /* an object for stats.json; NULL: stats.json stays as it is */
     void (*moment)(void *context, const char *name); /* as in journal_params */
     void *moment_context;
+    /* Above 1, as by a second signal: packing ends before the next record. NULL: never. */
+    const volatile int *stop;
 };
 struct pack_report {
     int64_t n_results, n_errors;
     int64_t n_missing; /* of n_records; -1: not known */
+    bool was_stopped;  /* nothing was replaced, and the numbers are 0 */
 };
 /* Everything but run.json is made from the journal. results.jsonl holds the good answers in input
  * order, errors.jsonl the failures (the last one of a record), results.h5 both, a row each; they

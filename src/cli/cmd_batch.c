@@ -260,6 +260,12 @@ static int run(struct batch *b)
     return coord_run(&b->params, &parts, &b->summary);
 }
 
+static int status_of_stop(void)
+{
+    return *batch_signals_count() > 1 && batch_signals_last() == SIGINT ? EXIT_INTERRUPTED
+                                                                        : EXIT_AGAIN;
+}
+
 /* Rank 0 knows best, and all ranks end alike: a launcher reports one of them. */
 static int agree_on_exit(struct batch *b, int *exit_status)
 {
@@ -270,8 +276,7 @@ static int agree_on_exit(struct batch *b, int *exit_status)
     else if (b->summary.end == COORD_ERRORS)
         status = EXIT_INPUT;
     else
-        status = *batch_signals_count() > 1 && batch_signals_last() == SIGINT ? EXIT_INTERRUPTED
-                                                                              : EXIT_AGAIN;
+        status = status_of_stop();
     TRY(comm_bcast(b->world, &status, sizeof status, 0));
     *exit_status = status;
     return OK;
@@ -331,11 +336,10 @@ static int claim(struct batch *b)
     return work_in(b, dir, &found);
 }
 
-static int pack_shards(struct batch *b, int64_t n_records, int64_t *n_errors)
+static int pack_shards(struct batch *b, int64_t n_records, struct pack_report *report)
 {
     struct journal_params p = journal_params_of(b);
     struct pack_params pack = b->params.pack;
-    struct pack_report report = {0};
     struct journal_report found;
     bool held = false;
     int rc;
@@ -348,22 +352,25 @@ static int pack_shards(struct batch *b, int64_t n_records, int64_t *n_errors)
     }
     TRY(rc);
     pack.n_records = n_records;
-    TRY(results_pack(b->journal, &pack, &report));
-    *n_errors = report.n_errors;
-    log_root(LOG_INFO, "cli", "all shards are done and packed: results=%lld errors=%lld",
-             (long long)report.n_results, (long long)report.n_errors);
+    pack.stop = batch_signals_count();
+    TRY(results_pack(b->journal, &pack, report));
+    if (report->was_stopped)
+        log_root(LOG_WARN, "cli", "stopping: reason=second signal; the next job packs");
+    else
+        log_root(LOG_INFO, "cli", "all shards are done and packed: results=%lld errors=%lld",
+                 (long long)report->n_results, (long long)report->n_errors);
     return OK;
 }
 
 /* No shard is free. The job that finds none undone, the last one, packs. */
-static int gather(struct batch *b, int64_t *n_errors)
+static int gather(struct batch *b, struct pack_report *report)
 {
     int64_t n_records;
     int n_left;
 
     TRY(results_shards_gather(b->shards, &n_left, &n_records));
     if (n_left == 0 && !has_file(b->options->output_path, "_SUCCESS"))
-        return pack_shards(b, n_records, n_errors);
+        return pack_shards(b, n_records, report);
     if (n_left > 0)
         log_root(LOG_INFO, "cli", "%d shards are other jobs'; the last one packs", n_left);
     else
@@ -380,7 +387,8 @@ static int open_shards(struct batch *b)
 
 static int run_shards(struct batch *b, int *exit_status)
 {
-    int64_t n_errors = 0;
+    struct pack_report report = {0};
+    int32_t status;
 
     TRY(comm_agree(b->world, is_root(b) ? open_shards(b) : OK));
     for (;;) {
@@ -394,15 +402,16 @@ static int run_shards(struct batch *b, int *exit_status)
             say_end(b);
         if (b->summary.end != COORD_COMPLETE)
             return OK;
-        n_errors += *exit_status == EXIT_FAILURES;
+        report.n_errors += *exit_status == EXIT_FAILURES;
         TRY(comm_agree(b->world,
                        is_root(b) ? results_shards_finish(b->shards, b->shard, b->summary.n_records)
                                   : OK));
     }
     set_params(b);
-    TRY(comm_agree(b->world, is_root(b) ? gather(b, &n_errors) : OK));
-    TRY(comm_bcast(b->world, &n_errors, sizeof n_errors, 0));
-    *exit_status = n_errors > 0 ? EXIT_FAILURES : 0;
+    TRY(comm_agree(b->world, is_root(b) ? gather(b, &report) : OK));
+    status = report.was_stopped ? status_of_stop() : report.n_errors > 0 ? EXIT_FAILURES : 0;
+    TRY(comm_bcast(b->world, &status, sizeof status, 0));
+    *exit_status = status;
     return OK;
 }
 

@@ -84,9 +84,15 @@ static bool fails_too_often(const struct coordinator *c)
            (double)p->n_failed > c->params->max_error_rate * (double)n;
 }
 
+/* What this rank was told, or another one. */
+static int stop_of(const struct coordinator *c)
+{
+    return *c->stop > c->told_stop ? *c->stop : c->told_stop;
+}
+
 static int watch(struct coordinator *c)
 {
-    const int stop = *c->stop > c->told_stop ? *c->stop : c->told_stop;
+    const int stop = stop_of(c);
 
     if (stop > 1) {
         if (c->phase != PHASE_OVER)
@@ -318,6 +324,7 @@ static int pack(struct coordinator *c)
     c->pack = c->params->pack;
     c->pack.stats_json = stats;
     c->pack.n_records = c->progress.n_read;
+    c->pack.stop = &c->pack_stop;
     if (pthread_create(&packer, NULL, pack_all, c) != 0) {
         free(stats);
         return FAIL(ERR_NOMEM, "a thread that packs");
@@ -326,14 +333,17 @@ static int pack(struct coordinator *c)
         rc = hear(c);
         if (rc == OK)
             rc = beat(c);
+        c->pack_stop = stop_of(c);
     }
     pthread_join(packer, NULL);
     free(stats);
-    if (rc == OK && c->pack_rc == ERR_IO) {
-        c->end = COORD_STOPPED; /* the journal holds everything: the same command packs again */
-        return OK;
-    }
-    return rc != OK ? rc : c->pack_rc;
+    TRY(rc);
+    if (c->pack_rc == OK && c->packed.was_stopped)
+        say_why(c, "second signal");
+    else if (c->pack_rc != ERR_IO)
+        return c->pack_rc;
+    c->end = COORD_STOPPED; /* the journal holds everything: the same command packs again */
+    return OK;
 }
 
 static int tell_idle(struct coordinator *c, struct letter *l)

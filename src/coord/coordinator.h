@@ -63,6 +63,7 @@ struct coordinator {
     atomic_bool packing_done;
     int pack_rc;
     struct pack_params pack;
+    volatile int pack_stop; /* read by the packing thread: stop, or what another rank was told */
     struct pack_report packed;
     struct progress progress;
 };

@@ -2,7 +2,7 @@
  *
  * The order is the index's, the content the first good line's, so the files do not depend on who
  * answered what, when, in which segment, how often. One record is in memory at a time. A file that
- * cannot be finished leaves the one before it in place. */
+ * cannot be finished leaves the one before it in place, and so does packing that was stopped. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -188,6 +188,11 @@ static int put_record(struct packing *p, const struct line *line)
     return journal_keep_alive(p->j);
 }
 
+static bool must_stop(const struct packing *p)
+{
+    return p->shared.params->stop && *p->shared.params->stop > 1;
+}
+
 /* Records beyond the input's end are of an earlier start with a higher limit: left out. */
 static int put_records(struct packing *p)
 {
@@ -196,7 +201,8 @@ static int put_records(struct packing *p)
     int64_t i = -1;
     int rc = OK;
 
-    while (rc == OK && (i = record_index_next(p->j->index, i + 1)) >= 0 && (end < 0 || i < end)) {
+    while (rc == OK && !must_stop(p) && (i = record_index_next(p->j->index, i + 1)) >= 0 &&
+           (end < 0 || i < end)) {
         rc = journal_read(p->j, i, &line);
         if (rc == OK)
             rc = put_record(p, &line);
@@ -232,6 +238,10 @@ static int pack_all(struct packing *p, struct pack_report *report)
 
     TRY(open_sinks(p));
     TRY(put_records(p));
+    if (must_stop(p)) {
+        *report = (struct pack_report){.was_stopped = true};
+        return OK;
+    }
     if (n_records >= 0)
         n_missing = n_records - p->stats.n_results - p->stats.n_errors;
     TRY(journal_beat(p->j)); /* whoever lost the lock must not replace its successor's files */
@@ -242,7 +252,8 @@ static int pack_all(struct packing *p, struct pack_report *report)
     if (p->shared.params->stats_json)
         TRY(pack_stats_write(&p->stats, &p->shared, n_missing));
     TRY(write_success(p, n_missing));
-    *report = (struct pack_report){p->stats.n_results, p->stats.n_errors, n_missing};
+    *report = (struct pack_report){
+        .n_results = p->stats.n_results, .n_errors = p->stats.n_errors, .n_missing = n_missing};
     return OK;
 }
 

@@ -75,6 +75,29 @@ def test_second_signal():
     check("the second SIGINT ends at once with 130", status == 130 and time.monotonic() - sent < 5, (status, err))
 
 
+def test_second_signal_while_packing():
+    """The packer is held by a FIFO in the place of its first file, so that both signals come while it is at work."""
+    out = fresh("packing")
+    p = start(1, *args_for(out))
+    check("it began", wait_for(lambda: some_done(out)))
+    fifo = os.path.join(out, "results.jsonl.tmp")
+    os.mkfifo(fifo)
+    check("every record is journalled", wait_for(lambda: some_done(out, N), 60))
+    time.sleep(0.5)
+    for _ in range(2):
+        p.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+    check("it waits for a reader", p.poll() is None)
+    with open(fifo, "rb") as f:
+        f.read()
+    status, err = finish(p)
+    check("packing ends with 75", status == 75 and "reason=second signal" in err, (status, err))
+    check("nothing is packed", not {"_SUCCESS", "results.jsonl", "results.jsonl.tmp"} & set(os.listdir(out)), os.listdir(out))
+    status, err = batch(1, state["folder"], out)
+    check("the same command packs", status == 0 and f"before={N}" in err, (status, err))
+    is_whole("second signal while packing", out)
+
+
 def test_deadline():
     out = fresh("deadline")
     endless = picture_set("endless", 10000)  # for any machine
@@ -170,5 +193,5 @@ def test_lost_replica():
 
 if __name__ == "__main__":
     os.chdir(ROOT)
-    sys.exit(main([prepare, test_signals, test_second_signal, test_deadline, test_two_jobs, test_kill_and_torn_journal, test_full_disk,
-                   test_lost_replica]))
+    sys.exit(main([prepare, test_signals, test_second_signal, test_second_signal_while_packing, test_deadline, test_two_jobs,
+                   test_kill_and_torn_journal, test_full_disk, test_lost_replica]))

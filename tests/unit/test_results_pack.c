@@ -435,6 +435,34 @@ static void test_failed_packing_leaves_the_old_file(void **state)
     free(after);
 }
 
+static void test_stopped_packing_leaves_the_old_files(void **state)
+{
+    const struct results_case *c = *state;
+    volatile int stop = 2;
+    const struct pack_params p = {.exports = ALL, .n_records = 6, .stop = &stop};
+    struct pack_report report;
+    char *before, *after;
+
+    results_case_write(c, 0, 5);
+    pack(c, 0, 5);
+    before = results_case_read(c, "results.jsonl", NULL);
+    results_case_write(c, 5, 6);
+    assert_int_equal(results_pack_dir(c->dir, &p, &report), OK);
+    assert_true(report.was_stopped);
+    after = results_case_read(c, "results.jsonl", NULL);
+    assert_string_equal(before, after);
+    assert_false(results_case_exists(c, "results.jsonl.tmp"));
+    assert_false(results_case_exists(c, "coco_captions.json"));
+    assert_false(results_case_exists(c, "_SUCCESS"));
+    free(before);
+    free(after);
+    stop = 1; /* the first signal: what is complete is packed */
+    assert_int_equal(results_pack_dir(c->dir, &p, &report), OK);
+    assert_false(report.was_stopped);
+    assert_int_equal(report.n_results + report.n_errors, 6);
+    assert_true(results_case_exists(c, "_SUCCESS"));
+}
+
 static void test_damage_under_the_hands_is_noticed(void **state)
 {
     const struct results_case *c = *state;
@@ -509,6 +537,7 @@ int main(int argc, char **argv)
         CASE(test_success_means_complete),
         CASE(test_nothing_at_all),
         CASE(test_failed_packing_leaves_the_old_file),
+        CASE(test_stopped_packing_leaves_the_old_files),
         CASE(test_damage_under_the_hands_is_noticed),
         cmocka_unit_test(test_names_of_exports),
     };
