@@ -134,6 +134,15 @@ float ops_fixed_limit(size_t n_chunks_global); /* 2^(62 - OPS_FIXED_BITS) / next
  * may be y). [n_tok, n_cols] */
 int ops_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
                      const float *residual, size_t n_tok, size_t n_cols);
+/* The same of the sum of several acc [n_tok, n_cols], in one pass. Host tables only. */
+enum { OPS_MAX_TERMS = 8 };
+struct ops_terms {
+    const int64_t *term[OPS_MAX_TERMS];
+    size_t n_terms;
+};
+int ops_fixed_finish_sum(struct device *d, float *y, const struct ops_terms *acc,
+                         const struct tensor *bias, const float *residual, size_t n_tok,
+                         size_t n_cols);
 
 /* ---- vision input ----
  * pixels f32 [3, px, px] -> x [n_patches, d_model] = conv(patch, stride = patch) + bias + position.

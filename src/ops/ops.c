@@ -232,6 +232,17 @@ int ops_fixed_finish(struct device *d, float *y, const int64_t *acc, const struc
     return n_tok && n_cols ? d->ops->fixed_finish(d, y, acc, bias, residual, n_tok, n_cols) : OK;
 }
 
+int ops_fixed_finish_sum(struct device *d, float *y, const struct ops_terms *acc,
+                         const struct tensor *bias, const float *residual, size_t n_tok,
+                         size_t n_cols)
+{
+    ASSERT(d->ops->is_host && acc->n_terms >= 1 && acc->n_terms <= OPS_MAX_TERMS);
+    if (bias)
+        check_vector(bias, n_cols);
+    return n_tok && n_cols ? d->ops->fixed_finish_sum(d, y, acc, bias, residual, n_tok, n_cols)
+                           : OK;
+}
+
 /* ---- inputs ---- */
 
 int ops_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,

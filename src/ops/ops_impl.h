@@ -45,6 +45,10 @@ struct ops {
                         const struct tensor *w, size_t chunk_elems, float limit, size_t n_tok);
     int (*fixed_finish)(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
                         const float *residual, size_t n_tok, size_t n_cols);
+    /* NULL: not host memory */
+    int (*fixed_finish_sum)(struct device *d, float *y, const struct ops_terms *acc,
+                            const struct tensor *bias, const float *residual, size_t n_tok,
+                            size_t n_cols);
     int (*patch_embed)(struct device *d, float *x, const float *pixels, const struct tensor *w,
                        const struct tensor *bias, const struct tensor *position, size_t image_px,
                        size_t patch_px, float *scratch);

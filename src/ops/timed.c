@@ -204,6 +204,16 @@ static int timed_fixed_finish(struct device *d, float *y, const int64_t *acc,
                  t->inner->ops->fixed_finish(t->inner, y, acc, bias, residual, n_tok, n_cols));
 }
 
+static int timed_fixed_finish_sum(struct device *d, float *y, const struct ops_terms *acc,
+                                  const struct tensor *bias, const float *residual, size_t n_tok,
+                                  size_t n_cols)
+{
+    struct timed *t = enter(d);
+
+    return leave(t, OPS_FAMILY_FIXED_FINISH,
+                 t->inner->ops->fixed_finish_sum(t->inner, y, acc, bias, residual, n_tok, n_cols));
+}
+
 /* ---- inputs ---- */
 
 static int timed_patch_embed(struct device *d, float *x, const float *pixels,
@@ -262,9 +272,8 @@ static int timed_rope_store_rows(struct device *d, float *q, const float *k, con
 {
     struct timed *t = enter(d);
 
-    return leave(
-        t, OPS_FAMILY_ROPE_STORE,
-        ops_rope_store_rows(t->inner, q, k, v, kv, theta, n_heads, n_kv_heads, d_head));
+    return leave(t, OPS_FAMILY_ROPE_STORE,
+                 ops_rope_store_rows(t->inner, q, k, v, kv, theta, n_heads, n_kv_heads, d_head));
 }
 
 static int timed_attention_rows(struct device *d, float *out, const float *q,
@@ -363,6 +372,7 @@ static const struct ops entries = {
     .linear_geglu = timed_linear_geglu,
     .linear_fixed = timed_linear_fixed,
     .fixed_finish = timed_fixed_finish,
+    .fixed_finish_sum = timed_fixed_finish_sum,
     .patch_embed = timed_patch_embed,
     .embed = timed_embed,
     .rope_store = timed_rope_store,

@@ -100,8 +100,10 @@ int tp_connect(struct tp *t)
     bool differ = false;
     int rc;
 
-    if (t->plan->n_ranks == 1 || ops_is_host(t->device))
+    if (t->plan->n_ranks == 1)
         return OK;
+    if (ops_is_host(t->device))
+        return tp_overlap_open(t);
     TRY(gpus_differ(t, &differ));
     if (!differ)
         return OK;
@@ -110,12 +112,19 @@ int tp_connect(struct tp *t)
     return rc == ERR_UNSUPPORTED ? OK : rc;
 }
 
-size_t tp_buffer_bytes_for(const struct tp_plan *plan, size_t max_row_elems)
+/* Of acc and of stage. */
+static size_t acc_bytes(const struct tp_plan *plan, size_t max_row_elems)
 {
     size_t n = 0;
 
     ASSERT(buffer_elems(&n, plan, max_row_elems) == OK);
     return n * sizeof(int64_t);
+}
+
+size_t tp_buffer_bytes_for(const struct tp_plan *plan, size_t max_row_elems)
+{
+    return acc_bytes(plan, max_row_elems) +
+           comm_sums_bytes(tp_room_elems(plan, max_row_elems) * sizeof(int64_t));
 }
 
 size_t tp_buffer_bytes(const struct tp *t)
@@ -182,10 +191,14 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
     const struct tp_place here = {t->layer, what, t->layer_number, n_chunks_global};
     const size_t n_out = w_local->dim[0], n = n_tok * n_out;
     const bool is_deferred = tp_defers(t);
+    const struct tp_product product = {y,        x_local,     w_local, bias,
+                                       residual, chunk_elems, n_tok,   here};
     const int64_t zero = 0;
     int64_t n_bad_here = 0, n_bad = 0, *counter = t->acc + n;
 
     ASSERT(n <= t->max_row_elems);
+    if (tp_overlaps(t, n_tok, n_out))
+        return tp_overlapped(t, &product);
     if (is_deferred)
         counter = t->report->n_bad_here + tp_place(t, &here);
     else
@@ -205,7 +218,8 @@ int tp_row_linear(struct tp *t, float *y, const float *x_local, const struct ten
 int tp_share(struct tp *t, float *const *rows, size_t n_elems)
 {
     const size_t n_ranks = (size_t)t->plan->n_ranks, rank = (size_t)t->plan->rank;
-    const size_t piece_elems = tp_buffer_bytes(t) / n_ranks / sizeof(float);
+    const size_t piece_elems =
+        acc_bytes(t->plan, t->max_row_elems) / n_ranks / sizeof(float);
 
     for (size_t at = 0; at < n_elems; at += piece_elems) {
         const size_t n = n_elems - at < piece_elems ? n_elems - at : piece_elems;

@@ -33,6 +33,7 @@ struct tp {
     struct comm *comm;          /* borrowed */
     const struct tp_plan *plan; /* borrowed */
     size_t max_row_elems;
+    size_t room_elems; /* of a tile whose exchange overlaps (tp_overlap.c); 0: none does */
     const char *layer; /* of tp_at, with its number */
     int layer_number;
     int64_t *acc;               /* device memory: max_row_elems sums and the range counter */
@@ -47,6 +48,22 @@ struct tp {
     struct tp_place place[TP_MAX_PLACES]; /* whose sums stay on the device (tp_range.c) */
     size_t n_places, last_place;
 };
+
+/* tp_overlap.c: rooms for tiles under way. Collective; once. */
+int tp_overlap_open(struct tp *t);
+size_t tp_room_elems(const struct tp_plan *plan, size_t max_row_elems); /* of a tile */
+/* Whether a product of so many rows is made in tiles: the same on every rank. */
+bool tp_overlaps(const struct tp *t, size_t n_tok, size_t n_out);
+/* tp_row_linear's arguments, and what it does. */
+struct tp_product {
+    float *y;
+    const float *x;
+    const struct tensor *w, *bias;
+    const float *residual;
+    size_t chunk_elems, n_tok;
+    struct tp_place place;
+};
+int tp_overlapped(struct tp *t, const struct tp_product *p);
 
 /* Rows of the vocabulary that a rank holds. */
 struct tp_range tp_vocab_range(size_t n_vocab, int n_ranks, int rank);

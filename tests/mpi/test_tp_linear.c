@@ -372,7 +372,12 @@ static void buffers_are_as_large_as_told(void **state)
 {
     struct fixture *f = *state;
 
-    ASSERT_ALL(f->world, tp_buffer_bytes(f->tp) == (MAX_TOK * D_MODEL + 1) * sizeof(int64_t));
+    const size_t sums_bytes = (MAX_TOK * D_MODEL + 1) * sizeof(int64_t);
+
+    ASSERT_ALL(f->world, tp_buffer_bytes(f->one) == sums_bytes);
+    ASSERT_ALL(f->world,
+               tp_buffer_bytes(f->tp) ==
+                   sums_bytes + (comm_size(f->world) > 1 ? comm_sums_bytes(sums_bytes) : 0));
     ASSERT_ALL(f->world, tp_plan_of(f->tp) == &f->plan && tp_comm(f->tp) == f->world &&
                              tp_device(f->tp) == f->d);
 }

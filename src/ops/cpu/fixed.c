@@ -10,7 +10,7 @@ enum { ROWS = 8 };
 struct finish {
     struct device *d;
     float *y;
-    const int64_t *acc;
+    const struct ops_terms *acc;
     const struct tensor *bias;
     const float *residual;
     size_t n_cols;
@@ -20,17 +20,29 @@ static void finish_rows(void *arg, size_t begin, size_t end, int thread)
 {
     const struct finish *f = arg;
     const size_t at = begin * f->n_cols;
+    struct ops_terms acc = *f->acc;
 
     (void)thread;
-    ref_fixed_finish(f->d, f->y + at, f->acc + at, f->bias, f->residual ? f->residual + at : NULL,
-                     end - begin, f->n_cols);
+    for (size_t i = 0; i < acc.n_terms; i++)
+        acc.term[i] += at;
+    ref_fixed_finish_sum(f->d, f->y + at, &acc, f->bias, f->residual ? f->residual + at : NULL,
+                         end - begin, f->n_cols);
 }
 
-int cpu_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
-                     const float *residual, size_t n_tok, size_t n_cols)
+int cpu_fixed_finish_sum(struct device *d, float *y, const struct ops_terms *acc,
+                         const struct tensor *bias, const float *residual, size_t n_tok,
+                         size_t n_cols)
 {
     struct finish f = {d, y, acc, bias, residual, n_cols};
 
     team_share(cpu_of(d), n_tok, ROWS, finish_rows, &f);
     return OK;
+}
+
+int cpu_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
+                     const float *residual, size_t n_tok, size_t n_cols)
+{
+    const struct ops_terms one = {{acc}, 1};
+
+    return cpu_fixed_finish_sum(d, y, &one, bias, residual, n_tok, n_cols);
 }

@@ -38,6 +38,7 @@ static const struct ops plain = {
     .linear_geglu = cpu_linear_geglu,
     .linear_fixed = cpu_linear_fixed,
     .fixed_finish = cpu_fixed_finish,
+    .fixed_finish_sum = cpu_fixed_finish_sum,
     .patch_embed = ref_patch_embed,
     .embed = cpu_embed,
     .rope_store = cpu_rope_store,

@@ -70,12 +70,32 @@ LANES_CLONES static void to_float(float *restrict y, const int64_t *restrict acc
         y[j] = (float)acc[j] * 0x1p-36f;
 }
 
-/* The sum, then + bias, then + residual, each rounded to f32. */
-int ref_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
-                     const float *residual, size_t n_tok, size_t n_cols)
+enum { BLOCK = 256 };
+
+/* Elements at .. at + n of all terms' sum: in `room`, or where the only term has them. Unsigned, as
+ * integer overflow is not to be undefined; the chunks' limit keeps the whole sum in range. */
+LANES_CLONES static const int64_t *add_terms(int64_t *restrict room, const struct ops_terms *acc,
+                                             size_t at, size_t n)
 {
-    enum { BLOCK = 256 };
+    if (acc->n_terms == 1)
+        return acc->term[0] + at;
+    memcpy(room, acc->term[0] + at, n * sizeof *room);
+    for (size_t i = 1; i < acc->n_terms; i++) {
+        const int64_t *restrict term = acc->term[i] + at;
+
+        for (size_t j = 0; j < n; j++)
+            room[j] = (int64_t)((uint64_t)room[j] + (uint64_t)term[j]);
+    }
+    return room;
+}
+
+/* The sum, then + bias, then + residual, each rounded to f32. */
+int ref_fixed_finish_sum(struct device *d, float *y, const struct ops_terms *acc,
+                         const struct tensor *bias, const float *residual, size_t n_tok,
+                         size_t n_cols)
+{
     float v[BLOCK], b[BLOCK];
+    int64_t sum[BLOCK];
 
     (void)d;
     for (size_t col = 0; col < n_cols; col += BLOCK) {
@@ -86,7 +106,7 @@ int ref_fixed_finish(struct device *d, float *y, const int64_t *acc, const struc
         for (size_t t = 0; t < n_tok; t++) {
             const size_t at = t * n_cols + col;
 
-            to_float(v, acc + at, n);
+            to_float(v, add_terms(sum, acc, at, n), n);
             for (size_t j = 0; bias && j < n; j++)
                 v[j] += b[j];
             for (size_t j = 0; residual && j < n; j++)
@@ -95,4 +115,12 @@ int ref_fixed_finish(struct device *d, float *y, const int64_t *acc, const struc
         }
     }
     return OK;
+}
+
+int ref_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
+                     const float *residual, size_t n_tok, size_t n_cols)
+{
+    const struct ops_terms one = {{acc}, 1};
+
+    return ref_fixed_finish_sum(d, y, &one, bias, residual, n_tok, n_cols);
 }

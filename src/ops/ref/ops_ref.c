@@ -28,6 +28,7 @@ static const struct ops ref_ops = {
     .linear_geglu = ref_linear_geglu,
     .linear_fixed = ref_linear_fixed,
     .fixed_finish = ref_fixed_finish,
+    .fixed_finish_sum = ref_fixed_finish_sum,
     .patch_embed = ref_patch_embed,
     .embed = ref_embed,
     .rope_store = ref_rope_store,

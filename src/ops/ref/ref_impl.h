@@ -33,6 +33,9 @@ int ref_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, co
                      const struct tensor *w, size_t chunk_elems, float limit, size_t n_tok);
 int ref_fixed_finish(struct device *d, float *y, const int64_t *acc, const struct tensor *bias,
                      const float *residual, size_t n_tok, size_t n_cols);
+int ref_fixed_finish_sum(struct device *d, float *y, const struct ops_terms *acc,
+                         const struct tensor *bias, const float *residual, size_t n_tok,
+                         size_t n_cols);
 
 /* patch.c, embed.c */
 int ref_patch_embed(struct device *d, float *x, const float *pixels, const struct tensor *w,
