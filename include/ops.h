@@ -48,6 +48,8 @@ const char *ops_name(const struct device *d); /* "ref", "cpu-amx", ... */
 /* Scratch memory for calls of up to max_tok rows and max_cols columns of input; before the first
  * linear layer. A call that needs more is a bug (ASSERT). */
 int ops_reserve(struct device *d, size_t max_tok, size_t max_cols);
+/* The device memory that it takes; 0 for tables of host memory. */
+int ops_reserve_bytes(const struct device *d, size_t max_tok, size_t max_cols, size_t *out);
 /* A table may choose its kernels, and so the last bits of results, by the phase, never by the
  * number of rows in a call. A new device is in PREFILL. */
 enum ops_phase { OPS_PHASE_PREFILL, OPS_PHASE_DECODE };
@@ -58,6 +60,12 @@ int ops_alloc(struct device *d, size_t n_bytes, void **out); /* 64-byte aligned,
 void ops_free(struct device *d, void *p);
 int ops_upload(struct device *d, void *dst, const void *host_src, size_t n_bytes);
 int ops_download(struct device *d, void *host_dst, const void *src, size_t n_bytes);
+/* Room on the host, of OPS_STAGE_BYTES, that ops_upload copies from behind the caller's back: for
+ * loaders, which read into one room while the other one is on its way. NULL from a table that has
+ * none. It is the caller's until the next ops_stage, of which one with room NULL only gives it back;
+ * what ops_upload was given from it stays unchanged until then. */
+enum { OPS_STAGE_BYTES = 16 << 20 };
+int ops_stage(struct device *d, void **room);
 /* Device to device, no overlap. */
 int ops_copy(struct device *d, void *dst, const void *src, size_t n_bytes);
 /* True when device pointers may be read and written by the host after ops_sync. */
@@ -247,7 +255,9 @@ double ops_probe_flops(struct device *d);
 /* Where time goes. A timed device passes everything on to `inner` (borrowed) and keeps a ledger:
  * every microsecond since the last take belongs to one family, so a ledger's sum is wall time.
  * EXCHANGE is the time from a call whose result crosses ranks to the next call, REST any other time
- * between calls. LOGITS are the product before a soft-cap, the soft-cap and what chooses from it. */
+ * between calls. Of an inner device that only queues its calls, each call is waited for, so that a
+ * family has its own time and not that of queueing it: an account is slower than the run it explains.
+ * To others a timed device is what the inner one is, host memory or GPU. LOGITS are the product before a soft-cap, the soft-cap and what chooses from it. */
 enum ops_family {
     OPS_FAMILY_PATCHES,
     OPS_FAMILY_EMBED,

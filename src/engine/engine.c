@@ -58,25 +58,11 @@ static int create_host_buffers(struct engine *e)
     return sampler_create(&e->sampler, e->cfg.text.n_vocab);
 }
 
-/* The device's own scratch: the longest input of a linear layer, and its widest. */
-static int reserve_scratch(struct engine *e)
-{
-    const struct vision_config *v = &e->cfg.vision;
-    const struct text_config *t = &e->cfg.text;
-    const size_t patch = 3 * (size_t)v->patch_px * (size_t)v->patch_px;
-    const size_t vision = size_most(size_most(patch, (size_t)v->d_model), (size_t)v->d_ff);
-    const size_t heads = (size_t)t->n_heads * (size_t)t->d_head;
-    const size_t text = size_most(size_most((size_t)t->d_model, (size_t)t->d_ff), heads);
-
-    return ops_reserve(e->dev, size_most(e->sizes.max_prompt, (size_t)v->n_patches),
-                       size_most(vision, text));
-}
-
 static int create_buffers(struct engine *e)
 {
     const struct engine_sizes *s = &e->sizes;
 
-    TRY(reserve_scratch(e));
+    TRY(ops_reserve(e->dev, s->scratch_tok, s->scratch_cols));
     TRY(arena_init(&e->step, e->dev, s->step_bytes));
     TRY(arena_init(&e->replica, e->dev, s->replica_bytes));
     e->pixels = arena_take(&e->replica, s->pixels * sizeof(float));

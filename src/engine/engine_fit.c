@@ -26,13 +26,14 @@ free_all:
     return rc;
 }
 
-static int make_need(struct engine *e, const struct weights *w, struct ops_cuda_need *need)
+int engine_gpu_need(struct engine *e, const struct weights *w, struct ops_cuda_need *need)
 {
     const struct engine_model m = engine_model_of(w, &e->cfg);
     const int n_ranks = e->plan.n_ranks, max_ranks = e->cfg.text.n_heads;
     struct engine_memory here, wider;
-    size_t shared_out = 0;
+    size_t shared_out = 0, scratch;
 
+    TRY(ops_reserve_bytes(e->dev, e->sizes.scratch_tok, e->sizes.scratch_cols, &scratch));
     TRY(engine_plan_bytes(&here, &m, &e->params, n_ranks, e->plan.rank));
     if (2 * n_ranks <= max_ranks) {
         TRY(engine_plan_bytes(&wider, &m, &e->params, 2 * n_ranks, 0));
@@ -41,12 +42,13 @@ static int make_need(struct engine *e, const struct weights *w, struct ops_cuda_
     if (shared_out > here.total)
         shared_out = here.total;
     need->sharded_bytes = shared_out;
-    need->fixed_bytes = here.total - shared_out;
+    need->fixed_bytes = here.total - shared_out + scratch;
     need->n_ranks = n_ranks;
     need->max_ranks = max_ranks;
     return OK;
 }
 
+/* What was allocated when the device was opened is not free any more, and so in nobody's plan. */
 int engine_check_fit(struct engine *e, const struct weights *w)
 {
     uint8_t id[OPS_CUDA_ID_BYTES];
@@ -57,7 +59,7 @@ int engine_check_fit(struct engine *e, const struct weights *w)
     if (ops_is_host(e->dev) || !ops_cuda_id(e->dev, id))
         return OK;
     TRY(count_sharing(e, id, &need.n_sharing));
-    rc = make_need(e, w, &need);
+    rc = engine_gpu_need(e, w, &need);
     if (rc == OK)
         rc = ops_cuda_memory(e->dev, &memory);
     return rc == OK ? ops_cuda_check_fit(&need, &memory) : rc;

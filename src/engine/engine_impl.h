@@ -19,6 +19,7 @@ struct engine_sizes {
     size_t row_elems;      /* of the exchange, for tp_create */
     bool has_whole_vision; /* beside the slices: see enum engine_vision */
     size_t step_bytes;
+    size_t scratch_tok, scratch_cols; /* of the device, for ops_reserve */
     size_t pixels, features, x, logits; /* floats of the replica's buffers */
     size_t replica_bytes;
 };
@@ -117,5 +118,8 @@ int engine_generate_beams(struct engine *e, const int32_t *ids, size_t n_ids, si
 /* ERR_NOMEM, with numbers, when a GPU cannot hold what is planned; OK on other devices. Collective as
  * far as ranks wait for each other; its outcome is this rank's. */
 int engine_check_fit(struct engine *e, const struct weights *w);
+/* [local] What it compares: all but n_sharing. */
+struct ops_cuda_need;
+int engine_gpu_need(struct engine *e, const struct weights *w, struct ops_cuda_need *need);
 
 #endif

@@ -54,6 +54,20 @@ static void set_pages(struct engine_sizes *s, const struct engine_params *p)
     s->n_seqs = size_most(2 * beams, n_seqs);
 }
 
+/* The longest input of a linear layer, and its widest. */
+static void set_scratch(struct engine_sizes *s, const struct model_config *cfg)
+{
+    const struct vision_config *v = &cfg->vision;
+    const struct text_config *t = &cfg->text;
+    const size_t patch = 3 * (size_t)v->patch_px * (size_t)v->patch_px;
+    const size_t vision = size_most(size_most(patch, (size_t)v->d_model), (size_t)v->d_ff);
+    const size_t heads = (size_t)t->n_heads * (size_t)t->d_head;
+    const size_t text = size_most(size_most((size_t)t->d_model, (size_t)t->d_ff), heads);
+
+    s->scratch_tok = size_most(s->max_prompt, (size_t)v->n_patches);
+    s->scratch_cols = size_most(vision, text);
+}
+
 int engine_sizes_make(struct engine_sizes *out, const struct model_config *cfg,
                       const struct engine_params *p, const struct tp_plan *plan)
 {
@@ -67,6 +81,7 @@ int engine_sizes_make(struct engine_sizes *out, const struct model_config *cfg,
     TRY(check_params(p));
     TRY(set_limits(&s, cfg, p));
     set_pages(&s, p);
+    set_scratch(&s, cfg);
     s.n_rows = size_most((size_t)p->max_seqs, (size_t)p->max_beams);
     s.n_best = beam_n_candidates(p->max_beams, CONFIG_MAX_EOS);
     n_tok = size_most(s.max_prompt, s.n_rows);

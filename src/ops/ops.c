@@ -69,6 +69,12 @@ int ops_reserve(struct device *d, size_t max_tok, size_t max_cols)
     return d->ops->reserve(d, max_tok, max_cols);
 }
 
+int ops_reserve_bytes(const struct device *d, size_t max_tok, size_t max_cols, size_t *out)
+{
+    *out = 0;
+    return d->ops->reserve_bytes ? d->ops->reserve_bytes(d, max_tok, max_cols, out) : OK;
+}
+
 void ops_set_phase(struct device *d, enum ops_phase phase)
 {
     if (d->ops->set_phase)
@@ -95,6 +101,13 @@ int ops_upload(struct device *d, void *dst, const void *host_src, size_t n_bytes
 int ops_download(struct device *d, void *host_dst, const void *src, size_t n_bytes)
 {
     return n_bytes ? d->ops->download(d, host_dst, src, n_bytes) : OK;
+}
+
+int ops_stage(struct device *d, void **room)
+{
+    if (room)
+        *room = NULL;
+    return d->ops->stage ? d->ops->stage(d, room) : OK;
 }
 
 int ops_copy(struct device *d, void *dst, const void *src, size_t n_bytes)

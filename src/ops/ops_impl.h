@@ -10,11 +10,21 @@
 
 #include "ops.h"
 
+/* What ops_cuda.h tells of a GPU. */
+struct ops_gpu {
+    uint8_t id[16];
+    double timeout_s;
+    size_t free_bytes, total_bytes;
+};
+
 struct ops {
     const char *name;
     bool is_host; /* device pointers are host pointers */
     void (*close)(struct device *d);
     int (*reserve)(struct device *d, size_t max_tok, size_t max_cols);
+    /* NULL: none of a device's memory */
+    int (*reserve_bytes)(const struct device *d, size_t max_tok, size_t max_cols, size_t *out);
+    int (*gpu)(const struct device *d, struct ops_gpu *out); /* NULL: it is none */
     /* NULL: nothing to do; d->phase is still the old one */
     void (*set_phase)(struct device *d, enum ops_phase phase);
 
@@ -22,6 +32,7 @@ struct ops {
     void (*free)(struct device *d, void *p);
     int (*upload)(struct device *d, void *dst, const void *host_src, size_t n_bytes);
     int (*download)(struct device *d, void *host_dst, const void *src, size_t n_bytes);
+    int (*stage)(struct device *d, void **room); /* NULL: there are no rooms */
     int (*copy)(struct device *d, void *dst, const void *src, size_t n_bytes);
     int (*sync)(struct device *d);
 

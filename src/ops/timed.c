@@ -2,8 +2,8 @@
  *
  * There is one clock reading when a call arrives and one when it returns, and the time between two
  * neighbouring readings is booked exactly once; so a ledger's sum is wall time, whatever it is
- * called. Tables that queue their calls would be booked for queueing only: this is for tables that
- * compute before they return. */
+ * called. A table that only queues its calls is waited for after each, but for uploads, which are to
+ * overlap with what follows; and before the end of an exchange, which may be queued, too. */
 #include "ops.h"
 
 #include <stdlib.h>
@@ -22,6 +22,8 @@ struct timed {
     int64_t last_us;
     int64_t linear_us; /* of the last ops_linear: softcap moves it to LOGITS */
     bool crosses;      /* the result of the call before goes to other ranks */
+    bool queues;       /* the inner table returns before it has computed */
+    int rc;            /* of the wait at the end of an exchange, for the call that came then */
 };
 
 static struct timed *timed_of(struct device *d)
@@ -37,21 +39,36 @@ static int64_t lap(struct timed *t)
     return us;
 }
 
+static int settle(struct timed *t)
+{
+    return t->queues ? t->inner->ops->sync(t->inner) : OK;
+}
+
 static struct timed *enter(struct device *d)
 {
     struct timed *t = timed_of(d);
 
+    if (t->crosses)
+        t->rc = settle(t);
     t->ledger[t->at].us[t->crosses ? OPS_FAMILY_EXCHANGE : OPS_FAMILY_REST] += lap(t);
     t->crosses = false;
     ops_set_phase(t->inner, d->phase);
     return t;
 }
 
-static int leave(struct timed *t, enum ops_family f, int rc)
+static int leave_queued(struct timed *t, enum ops_family f, int rc)
 {
     t->linear_us = lap(t);
     t->ledger[t->at].us[f] += t->linear_us;
+    if (rc == OK)
+        rc = t->rc;
+    t->rc = OK;
     return rc;
+}
+
+static int leave(struct timed *t, enum ops_family f, int rc)
+{
+    return leave_queued(t, f, rc == OK ? settle(t) : rc);
 }
 
 static int leave_crossing(struct timed *t, enum ops_family f, int rc)
@@ -74,6 +91,18 @@ static int timed_reserve(struct device *d, size_t max_tok, size_t max_cols)
     return leave(t, OPS_FAMILY_REST, t->inner->ops->reserve(t->inner, max_tok, max_cols));
 }
 
+static int timed_reserve_bytes(const struct device *d, size_t max_tok, size_t max_cols, size_t *out)
+{
+    return ops_reserve_bytes(((const struct timed *)d)->inner, max_tok, max_cols, out);
+}
+
+static int timed_gpu(const struct device *d, struct ops_gpu *out)
+{
+    const struct device *inner = ((const struct timed *)d)->inner;
+
+    return inner->ops->gpu(inner, out);
+}
+
 static int timed_alloc(struct device *d, size_t n_bytes, void **out)
 {
     struct timed *t = enter(d);
@@ -93,7 +122,14 @@ static int timed_upload(struct device *d, void *dst, const void *src, size_t n_b
 {
     struct timed *t = enter(d);
 
-    return leave(t, OPS_FAMILY_COPY, t->inner->ops->upload(t->inner, dst, src, n_bytes));
+    return leave_queued(t, OPS_FAMILY_COPY, t->inner->ops->upload(t->inner, dst, src, n_bytes));
+}
+
+static int timed_stage(struct device *d, void **room)
+{
+    struct timed *t = enter(d);
+
+    return leave_queued(t, OPS_FAMILY_COPY, ops_stage(t->inner, room));
 }
 
 static int timed_download(struct device *d, void *dst, const void *src, size_t n_bytes)
@@ -189,9 +225,12 @@ static int timed_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_
 {
     struct timed *t = enter(d);
 
-    return leave(t, OPS_FAMILY_LINEAR_FIXED,
-                 t->inner->ops->linear_fixed(t->inner, acc, n_out_of_range, x, w, chunk_elems,
-                                             limit, n_tok));
+    const int rc = t->inner->ops->linear_fixed(t->inner, acc, n_out_of_range, x, w, chunk_elems,
+                                               limit, n_tok);
+
+    /* Sums of a GPU go to other ranks without a call in between. */
+    return t->queues ? leave_crossing(t, OPS_FAMILY_LINEAR_FIXED, rc)
+                     : leave(t, OPS_FAMILY_LINEAR_FIXED, rc);
 }
 
 static int timed_fixed_finish(struct device *d, float *y, const int64_t *acc,
@@ -357,9 +396,11 @@ static double timed_probe_flops(struct device *d)
 static const struct ops entries = {
     .close = timed_close,
     .reserve = timed_reserve,
+    .reserve_bytes = timed_reserve_bytes,
     .alloc = timed_alloc,
     .free = timed_free,
     .upload = timed_upload,
+    .stage = timed_stage,
     .download = timed_download,
     .copy = timed_copy,
     .sync = timed_sync,
@@ -398,6 +439,9 @@ int ops_open_timed(struct device **out, struct device *inner)
     t->table = entries;
     t->table.name = inner->ops->name;
     t->table.is_host = inner->ops->is_host;
+    t->table.gpu = inner->ops->gpu ? timed_gpu : NULL;
+    t->queues = !inner->ops->is_host;
+    t->base.stream = inner->stream;
     t->base.ops = &t->table;
     t->inner = inner;
     t->last_us = clock_us();

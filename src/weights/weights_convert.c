@@ -188,14 +188,15 @@ static int place_rows(struct weights_reader *x, struct piece *p)
     const size_t first = p->part.row0 - r->rect.row0, n = p->part.n_rows;
     char *data = x->block + r->at + first * r->row_bytes;
     char *scales = x->block + r->scale_at + first * r->scale_row_bytes;
-    char *made = x->made ? x->made + n * r->scale_row_bytes : NULL; /* scales, then data */
+    const size_t scale_bytes = n * r->scale_row_bytes;
+    char *made; /* scales, then data */
 
-    if (!made)
+    if (ops_is_host(x->d))
         return make_rows(x, p, data, scales);
-    TRY(make_rows(x, p, made, x->made));
-    TRY(ops_upload(x->d, data, made, n * r->row_bytes));
-    TRY(ops_upload(x->d, scales, x->made, n * r->scale_row_bytes));
-    return ops_sync(x->d); /* made is used again at once */
+    TRY(weights_landing(x, scale_bytes + n * r->row_bytes, &made));
+    TRY(make_rows(x, p, made + scale_bytes, made));
+    TRY(ops_upload(x->d, data, made + scale_bytes, n * r->row_bytes));
+    return ops_upload(x->d, scales, made, scale_bytes);
 }
 
 int weights_convert(struct weights_reader *x, const struct weights_request *r, int rc)

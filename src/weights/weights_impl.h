@@ -146,8 +146,8 @@ struct weights_reader {
     struct comm *c;
     char *block; /* device memory */
     char
-        *staging; /* bytes as stored: a piece or one row; NULL when the host only fills the block */
-    char *made;   /* a piece's result, on its way to a device; NULL on a host */
+        *staging; /* bytes as stored, on their way to a conversion: a piece or one row; or NULL */
+    char *landing; /* where bytes wait for their upload, if the device has no room for that */
     float *row;   /* one row in f32; NULL without conversions */
     size_t read_bytes;
     bool told; /* a failure here or elsewhere is known to all ranks: nobody reads on */
@@ -165,6 +165,8 @@ int weights_read_quantised(struct weights_reader *x, const struct weights_reques
 int weights_match(const struct weights *w, struct weights_list *l);
 /* [local] Buffers for pieces of these requests; free_staging in any case. */
 int weights_allocate_staging(struct weights_reader *x, const struct weights_list *l);
+/* Where n_bytes of the block are made ready on the host, for ops_upload; until the next call. */
+int weights_landing(struct weights_reader *x, size_t n_bytes, char **out);
 void weights_free_staging(struct weights_reader *x);
 /* Works out how r, whose entry is set, is held in this form, and its sizes. */
 int weights_plan_form(const struct weights_list *l, struct weights_request *r);

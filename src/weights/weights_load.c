@@ -6,7 +6,8 @@
  *     some converted on the way (weights_convert.c)
  *
  * A piece is scanned for NaN and infinity while it is still in cache, straight in the block when
- * the host can write there, else in a staging buffer from which it is uploaded. Whatever fails on
+ * the host can write there, else in a room of the device, from which it is uploaded while the next
+ * piece is read into another (ops_stage). Whatever fails on
  * one rank is agreed before anybody returns, so no rank waits for one that has left. */
 #include "weights.h"
 
@@ -116,16 +117,31 @@ int weights_read_part(struct weights_reader *x, const struct weights_request *r,
     return check_finite(r, part, to);
 }
 
+_Static_assert((int)WEIGHTS_PIECE_BYTES <= (int)OPS_STAGE_BYTES, "a piece fits into a room");
+
+int weights_landing(struct weights_reader *x, size_t n_bytes, char **out)
+{
+    void *room = NULL;
+
+    if (n_bytes <= OPS_STAGE_BYTES)
+        TRY(ops_stage(x->d, &room));
+    if (!room)
+        TRY(ops_sync(x->d)); /* what was uploaded from there before */
+    *out = room ? room : x->landing;
+    return OK;
+}
+
 static int place_part(struct weights_reader *x, const struct weights_request *r,
                       const struct weights_rect *part, char *to)
 {
     size_t n_bytes = part->n_rows * part->n_cols * dtype_bytes(r->entry->dtype);
+    char *landing;
 
     if (ops_is_host(x->d))
         return weights_read_part(x, r, part, to);
-    TRY(weights_read_part(x, r, part, x->staging));
-    TRY(ops_upload(x->d, to, x->staging, n_bytes));
-    return ops_sync(x->d); /* staging is used again at once */
+    TRY(weights_landing(x, n_bytes, &landing));
+    TRY(weights_read_part(x, r, part, landing));
+    return ops_upload(x->d, to, landing, n_bytes);
 }
 
 /* As many whole rows at a time as fit a piece; a row that does not is taken in parts. */
@@ -318,11 +334,25 @@ static void set_views(const struct weights_list *l)
         *l->request[i].view = l->request[i].made;
 }
 
-/* [local] Staging for a piece, or for one row where a row is more. */
+/* Bytes of our own landing: none where the device has rooms that hold the largest piece. */
+static int landing_bytes(size_t *out, struct device *d, size_t made)
+{
+    const size_t most = size_most(WEIGHTS_PIECE_BYTES, made);
+    void *room;
+
+    *out = 0;
+    if (ops_is_host(d))
+        return OK;
+    TRY(ops_stage(d, &room));
+    if (!room || most > OPS_STAGE_BYTES)
+        *out = most;
+    return ops_stage(d, NULL);
+}
+
+/* [local] Buffers for a piece, or for one row where a row is more. */
 int weights_allocate_staging(struct weights_reader *x, const struct weights_list *l)
 {
-    const bool is_host = ops_is_host(x->d);
-    size_t staging = is_host ? 0 : WEIGHTS_PIECE_BYTES, made = 0, row = 0;
+    size_t staging = 0, made = 0, row = 0, landing;
 
     for (size_t i = 0; i < l->n; i++) {
         const struct weights_request *r = &l->request[i];
@@ -335,18 +365,19 @@ int weights_allocate_staging(struct weights_reader *x, const struct weights_list
         made = size_most(made, n_rows * (r->row_bytes + r->scale_row_bytes));
         row = size_most(row, r->rect.n_cols);
     }
+    TRY(landing_bytes(&landing, x->d, made));
     x->staging = staging ? malloc(staging) : NULL;
-    x->made = made && !is_host ? malloc(made) : NULL;
+    x->landing = landing ? malloc(landing) : NULL;
     x->row = row ? malloc(row * sizeof *x->row) : NULL;
-    if ((staging && !x->staging) || (made && !is_host && !x->made) || (row && !x->row))
-        return FAIL(ERR_NOMEM, "staging buffers of %zu bytes", staging + made);
+    if ((staging && !x->staging) || (landing && !x->landing) || (row && !x->row))
+        return FAIL(ERR_NOMEM, "staging buffers of %zu bytes", staging + landing);
     return OK;
 }
 
 void weights_free_staging(struct weights_reader *x)
 {
     free(x->staging);
-    free(x->made);
+    free(x->landing);
     free(x->row);
 }
 
@@ -360,6 +391,14 @@ static int allocate(struct weights_reader *x, const struct weights_list *l, stru
     return ops_sync(x->d); /* the block's clearing must not come after our bytes */
 }
 
+/* [local] Nothing is on its way from the buffers any more. */
+static int end_uploads(struct weights_reader *x, int rc)
+{
+    const int synced = ops_sync(x->d), given_back = ops_stage(x->d, NULL);
+
+    return rc != OK ? rc : synced != OK ? synced : given_back;
+}
+
 /* Collective. Allocates the block and fills it; on failure nothing is left allocated. */
 static int allocate_and_read(struct weights_reader *x, struct weights_list *l, struct arena *block,
                              size_t n_bytes)
@@ -368,6 +407,7 @@ static int allocate_and_read(struct weights_reader *x, struct weights_list *l, s
 
     if (rc == OK)
         rc = read_all(x, l);
+    rc = end_uploads(x, rc);
     if (rc == OK && comm_rank(x->c) == 0)
         rc = check_lm_head(x, l);
     rc = comm_agree(x->c, rc);

@@ -33,16 +33,16 @@ static int read_piece(struct weights_reader *x, const struct weights_request *r,
                       const struct part *p, const struct weights_rect *rect)
 {
     char *to = x->block + p->at + (rect->row0 - p->rect.row0) * rect->n_cols;
+    const size_t n_bytes = rect->n_rows * rect->n_cols;
     const bool is_host = ops_is_host(x->d);
-    void *landing = is_host ? to : x->staging;
+    char *landing = to;
 
+    if (!is_host)
+        TRY(weights_landing(x, n_bytes, &landing));
     TRY(p->read(x->w->ctx, r->entry, rect, landing, &x->read_bytes));
     if (p->check != DTYPE_U8)
         TRY(check_scales(r, rect, landing, p->check));
-    if (is_host)
-        return OK;
-    TRY(ops_upload(x->d, to, landing, rect->n_rows * rect->n_cols));
-    return ops_sync(x->d); /* staging is used again at once */
+    return is_host ? OK : ops_upload(x->d, to, landing, n_bytes);
 }
 
 static int read_part(struct weights_reader *x, const struct weights_request *r,

@@ -5,7 +5,7 @@
 // for its warp (shuffles, matrix instructions) or its block (barriers). Half of the blocks run their
 // threads in falling order, so that a missing barrier shows as a wrong result. Shared memory starts
 // as NaN patterns; a background copy takes place when it is waited for, not before. Device memory is
-// host memory and streams do everything at once.
+// host memory and streams do everything at once, but for copies from pinned memory (runtime.cc).
 #ifndef CUDA_SHIM_RUNTIME_H
 #define CUDA_SHIM_RUNTIME_H
 
@@ -52,6 +52,7 @@ extern dim3 blockDim, gridDim;
 // ---- launching ----
 void shim_launch(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
 unsigned char *shim_dynamic_shared(void);
+void shim_finish_copies(void); // from pinned memory, before whatever may read what they write
 #define PTX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     ((void)(stream), shim_start(grid, block, shared_bytes, kernel, __VA_ARGS__))
 #define PTX_DYNAMIC_SHARED(name) unsigned char *const name = shim_dynamic_shared()

@@ -1,12 +1,79 @@
-// CUDA's runtime on host memory: streams do everything at once, so events have always passed.
+// CUDA's runtime on host memory. Streams do everything at once, but for copies from pinned memory: they
+// wait for the next thing that could tell, so that whoever fills pinned memory anew too early sees it.
 #include <cuda_runtime.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include <nvtx3/nvToolsExt.h>
 
 enum { ALIGN = 256 };
+
+namespace
+{
+
+struct pending {
+    void *to;
+    const void *from;
+    size_t n;
+};
+
+struct memory {
+    size_t used = 0;               // of device memory
+    std::vector<const char *> pinned; // begins
+    std::vector<size_t> pinned_bytes;
+    std::vector<struct pending> pending;
+};
+
+struct memory *memory_of(void)
+{
+    static struct memory *m = new struct memory;
+
+    return m;
+}
+
+// A block's size stands before it.
+void *take(size_t n)
+{
+    char *block = (char *)std::aligned_alloc(ALIGN, (n + ALIGN - 1) / ALIGN * ALIGN + ALIGN);
+
+    if (!block)
+        return nullptr;
+    std::memcpy(block, &n, sizeof n);
+    return block + ALIGN;
+}
+
+size_t give_back(void *p)
+{
+    char *block = (char *)p - ALIGN;
+    size_t n;
+
+    std::memcpy(&n, block, sizeof n);
+    std::free(block);
+    return n;
+}
+
+bool is_pinned(const void *p)
+{
+    const struct memory *m = memory_of();
+
+    for (size_t i = 0; i < m->pinned.size(); i++)
+        if ((const char *)p >= m->pinned[i] && (const char *)p < m->pinned[i] + m->pinned_bytes[i])
+            return true;
+    return false;
+}
+
+} // namespace
+
+void shim_finish_copies(void)
+{
+    struct memory *m = memory_of();
+
+    for (const struct pending &c : m->pending)
+        std::memcpy(c.to, c.from, c.n);
+    m->pending.clear();
+}
 
 static int n_ranges;
 
@@ -66,7 +133,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int)
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
-    *free_bytes = (size_t)7 << 30;
+    *free_bytes = ((size_t)7 << 30) - memory_of()->used;
     *total_bytes = (size_t)8 << 30;
     return cudaSuccess;
 }
@@ -75,34 +142,61 @@ cudaError_t cudaMalloc(void **p, size_t n)
 {
     if (n > (size_t)8 << 30)
         return cudaErrorMemoryAllocation;
-    *p = std::aligned_alloc(ALIGN, (n + ALIGN - 1) / ALIGN * ALIGN);
+    *p = take(n);
+    memory_of()->used += *p ? n : 0;
     return *p ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
 cudaError_t cudaFree(void *p)
 {
-    std::free(p);
+    shim_finish_copies();
+    if (p)
+        memory_of()->used -= give_back(p);
     return cudaSuccess;
 }
 
 cudaError_t cudaHostAlloc(void **p, size_t n, unsigned)
 {
-    return cudaMalloc(p, n);
+    struct memory *m = memory_of();
+
+    *p = take(n);
+    if (!*p)
+        return cudaErrorMemoryAllocation;
+    m->pinned.push_back((const char *)*p);
+    m->pinned_bytes.push_back(n);
+    return cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void *p)
 {
-    return cudaFree(p);
+    struct memory *m = memory_of();
+
+    shim_finish_copies();
+    for (size_t i = 0; i < m->pinned.size(); i++)
+        if (m->pinned[i] == p) {
+            m->pinned.erase(m->pinned.begin() + (long)i);
+            m->pinned_bytes.erase(m->pinned_bytes.begin() + (long)i);
+        }
+    if (p)
+        give_back(p);
+    return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind, cudaStream_t)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind,
+                            cudaStream_t)
 {
+    if (kind == cudaMemcpyHostToDevice && is_pinned(from)) {
+        memory_of()->pending.push_back({to, from, n});
+        return cudaSuccess;
+    }
+    shim_finish_copies();
     std::memcpy(to, from, n);
     return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t n, cudaStream_t)
 {
+    shim_finish_copies();
     std::memset(p, value, n);
     return cudaSuccess;
 }
@@ -136,6 +230,7 @@ cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
 
 cudaError_t cudaEventQuery(cudaEvent_t)
 {
+    shim_finish_copies();
     return cudaSuccess;
 }
 

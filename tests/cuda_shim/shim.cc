@@ -183,6 +183,7 @@ void shim_launch(dim3 grid, dim3 block, size_t shared_bytes, const std::function
     struct machine *m = machine_of();
     unsigned n_blocks = 0;
 
+    shim_finish_copies();
     m->n_threads = block.x * block.y * block.z;
     if (m->n_threads == 0 || m->n_threads > MAX_THREADS || shared_bytes > SHARED_BYTES ||
         grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535)

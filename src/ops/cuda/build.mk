@@ -8,7 +8,7 @@
 CUDA ?= 0
 CUDA_WHEELS ?= $(BUILD)/cuda-wheels
 CUDA_SOURCES := $(sort $(wildcard src/ops/cuda/*.cu))
-CUDA_ALWAYS := src/ops/cuda/fit.c src/ops/cuda/gpus.c
+CUDA_ALWAYS := src/ops/cuda/facts.c src/ops/cuda/fit.c src/ops/cuda/gpus.c
 
 ifeq ($(CUDA),1)
 NVCC ?= $(firstword $(wildcard $(addsuffix /bin/nvcc,$(CUDA_HOME))) $(shell command -v nvcc 2>/dev/null) \

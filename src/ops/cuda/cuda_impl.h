@@ -14,7 +14,7 @@
 #include "ops_cuda.h"
 
 enum {
-    CUDA_STAGE_BYTES = 8 << 20, /* of each pinned half */
+    CUDA_STAGE_BYTES = OPS_STAGE_BYTES, /* of each pinned half */
     CUDA_MAX_IDS = 4096,        /* token ids uploaded at a time */
     CUDA_MAX_PAGES = 1 << 16,   /* of all page lists of a call */
     CUDA_MAX_BEST = 1 << 16,    /* candidates of a call of topn */
@@ -49,6 +49,7 @@ struct cuda_context {
     cudaEvent_t done; /* for ops_sync */
     struct cuda_stage stage[2];
     int next_stage;
+    const struct cuda_stage *lent; /* by ops_stage; NULL: none */
     struct cuda_lists list;
     struct lt *lt; /* NULL: our own kernels do its work */
 
@@ -84,12 +85,14 @@ int cuda_alloc(struct device *d, size_t n_bytes, void **out);
 void cuda_free(struct device *d, void *p);
 int cuda_upload(struct device *d, void *dst, const void *host_src, size_t n_bytes);
 int cuda_download(struct device *d, void *host_dst, const void *src, size_t n_bytes);
+int cuda_stage(struct device *d, void **room);
 int cuda_copy(struct device *d, void *dst, const void *src, size_t n_bytes);
 int cuda_sync(struct device *d);
 int cuda_wait(struct cuda_context *c, cudaEvent_t e, const char *what);
 
 /* linear.c */
 int cuda_reserve(struct device *d, size_t max_tok, size_t max_cols);
+int cuda_reserve_bytes(const struct device *d, size_t max_tok, size_t max_cols, size_t *out);
 int cuda_linear(struct device *d, float *y, const float *x, const struct tensor *w,
                 const struct tensor *bias, enum ops_act act, size_t n_tok);
 int cuda_linear_each(struct device *d, const struct ops_product *p, size_t n_products,

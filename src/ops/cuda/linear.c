@@ -13,21 +13,45 @@ static size_t round_8(size_t n)
     return size_align(n, 8);
 }
 
+/* Bytes of x16, up and bias; the latter serve the library alone. */
+struct scratch {
+    size_t x16, up, bias;
+};
+
+static int scratch_sizes(struct scratch *out, const struct cuda_context *c, size_t max_tok,
+                         size_t max_cols)
+{
+    size_t n;
+
+    TRY(size_mul(&n, max_tok, round_8(max_cols), "prefill inputs"));
+    TRY(size_mul(&n, n, sizeof(float), "prefill inputs"));
+    *out = (struct scratch){n / 2, c->lt ? n : 0, c->lt ? max_cols * sizeof(float) : 0};
+    return OK;
+}
+
+int cuda_reserve_bytes(const struct device *d, size_t max_tok, size_t max_cols, size_t *out)
+{
+    struct scratch s;
+
+    TRY(scratch_sizes(&s, cuda_of(d), max_tok, max_cols));
+    *out = s.x16 + s.up + s.bias;
+    return OK;
+}
+
 int cuda_reserve(struct device *d, size_t max_tok, size_t max_cols)
 {
     struct cuda_context *c = cuda_of(d);
-    size_t n;
+    struct scratch s;
     void *p;
 
     ASSERT(!c->x16);
-    TRY(size_mul(&n, max_tok, round_8(max_cols), "prefill inputs"));
-    TRY(size_mul(&n, n, sizeof(float), "prefill inputs"));
-    TRY(cuda_alloc(d, n / 2, &p));
+    TRY(scratch_sizes(&s, c, max_tok, max_cols));
+    TRY(cuda_alloc(d, s.x16, &p));
     c->x16 = p;
     if (c->lt) {
-        TRY(cuda_alloc(d, n, &p));
+        TRY(cuda_alloc(d, s.up, &p));
         c->up = p;
-        TRY(cuda_alloc(d, max_cols * sizeof(float), &p));
+        TRY(cuda_alloc(d, s.bias, &p));
         c->bias = p;
     }
     c->max_tok = max_tok;

@@ -1,7 +1,8 @@
 /* Device memory, and the two ways between it and the host.
  *
  * Uploads go through two pinned buffers in turn: the caller's bytes are taken at once, and the copy
- * to the GPU runs while the caller reads the next piece of a checkpoint. Every wait polls its event
+ * to the GPU runs while the caller reads the next piece of a checkpoint. A loader borrows a buffer
+ * and reads into it; meanwhile the other one serves whoever else comes. Every wait polls its event
  * and has the device's deadline; the first microseconds spin, because a step's waits are short. */
 #include "cuda_impl.h"
 
@@ -72,24 +73,61 @@ static int take_stage(struct cuda_context *c, struct cuda_stage **out)
 {
     struct cuda_stage *s = &c->stage[c->next_stage];
 
-    c->next_stage = !c->next_stage;
+    if (s == c->lent)
+        s = &c->stage[!c->next_stage];
+    c->next_stage = s == &c->stage[0];
     TRY(cuda_wait(c, s->free, "a copy"));
     *out = s;
     return OK;
+}
+
+int cuda_stage(struct device *d, void **room)
+{
+    struct cuda_context *c = cuda_of(d);
+    struct cuda_stage *s;
+
+    if (c->lent)
+        c->next_stage = c->lent == &c->stage[0]; /* whoever came in between */
+    c->lent = NULL;
+    if (!room)
+        return OK;
+    TRY(take_stage(c, &s));
+    c->lent = s;
+    *room = s->host;
+    return OK;
+}
+
+static int send_stage(struct cuda_context *c, void *dst, const struct cuda_stage *s,
+                      const void *src, size_t n_bytes)
+{
+    CUDA_TRY(cudaMemcpyAsync(dst, src, n_bytes, cudaMemcpyHostToDevice, c->stream));
+    CUDA_TRY(cudaEventRecord(s->free, c->stream));
+    return OK;
+}
+
+static bool is_lent(const struct cuda_context *c, const void *src, size_t n_bytes)
+{
+    const uintptr_t at = (uintptr_t)src, room = c->lent ? (uintptr_t)c->lent->host : 0;
+
+    if (!c->lent || at < room || at >= room + CUDA_STAGE_BYTES)
+        return false;
+    ASSERT(n_bytes <= room + CUDA_STAGE_BYTES - at);
+    return true;
 }
 
 int cuda_upload(struct device *d, void *dst, const void *host_src, size_t n_bytes)
 {
     struct cuda_context *c = cuda_of(d);
 
+    if (is_lent(c, host_src, n_bytes))
+        return send_stage(c, dst, c->lent, host_src, n_bytes);
     for (size_t i = 0; i < n_bytes; i += CUDA_STAGE_BYTES) {
         const size_t n = n_bytes - i < CUDA_STAGE_BYTES ? n_bytes - i : CUDA_STAGE_BYTES;
         struct cuda_stage *s;
 
         TRY(take_stage(c, &s));
         memcpy(s->host, (const char *)host_src + i, n);
-        CUDA_TRY(cudaMemcpyAsync((char *)dst + i, s->host, n, cudaMemcpyHostToDevice, c->stream));
-        CUDA_TRY(cudaEventRecord(s->free, c->stream));
+        TRY(send_stage(c, (char *)dst + i, s, s->host, n));
     }
     return OK;
 }

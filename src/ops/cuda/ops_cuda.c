@@ -197,15 +197,29 @@ static int check_gpu(struct cuda_context *c)
     return OK;
 }
 
+/* What ops_cuda.h asks. */
+static int cuda_gpu(const struct device *d, struct ops_gpu *out)
+{
+    const struct cuda_context *c = cuda_of(d);
+
+    memcpy(out->id, c->id, sizeof out->id);
+    out->timeout_s = (double)c->timeout_us * 1e-6;
+    CUDA_TRY(cudaMemGetInfo(&out->free_bytes, &out->total_bytes));
+    return OK;
+}
+
 static const struct ops cuda_ops = {
     .name = "cuda",
     .close = cuda_close,
     .reserve = cuda_reserve,
+    .reserve_bytes = cuda_reserve_bytes,
+    .gpu = cuda_gpu,
     .set_phase = cuda_set_phase,
     .alloc = cuda_alloc,
     .free = cuda_free,
     .upload = cuda_upload,
     .download = cuda_download,
+    .stage = cuda_stage,
     .copy = cuda_copy,
     .sync = cuda_sync,
     .layernorm = cuda_layernorm,
@@ -278,36 +292,4 @@ int ops_open_cuda(struct device **out, const struct ops_cuda_params *p)
 close_d:
     cuda_close(d);
     return rc;
-}
-
-/* ---- what only a GPU has ---- */
-
-static bool is_cuda(const struct device *d)
-{
-    return d->ops == &cuda_ops;
-}
-
-bool ops_cuda_id(const struct device *d, uint8_t id[OPS_CUDA_ID_BYTES])
-{
-    memset(id, 0, OPS_CUDA_ID_BYTES);
-    if (is_cuda(d))
-        memcpy(id, cuda_of(d)->id, OPS_CUDA_ID_BYTES);
-    return is_cuda(d);
-}
-
-void *ops_cuda_stream(const struct device *d)
-{
-    return is_cuda(d) ? d->stream : NULL;
-}
-
-double ops_cuda_timeout_s(const struct device *d)
-{
-    return is_cuda(d) ? (double)cuda_of(d)->timeout_us * 1e-6 : 0.0;
-}
-
-int ops_cuda_memory(const struct device *d, struct ops_cuda_memory *out)
-{
-    ASSERT(is_cuda(d));
-    CUDA_TRY(cudaMemGetInfo(&out->free_bytes, &out->total_bytes));
-    return OK;
 }
