@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 awk_program='
 BEGIN {
     split("base:0 tensor:1 config:1 comm:1 topology:1 h5:1 tokenizer:1 image:1 sampler:1 dataset:2 results:2 " \
-          "metrics:2 ops:2 weights:3 kvcache:3 tp:3 vision:4 decoder:4 engine:5 coord:6 cli:7", pair, " ")
+          "metrics:2 ops:2 weights:3 kvcache:3 tp:3 vision:4 decoder:4 engine:5 coord:6 plan:6 bench:7 cli:8", pair, " ")
     for (i in pair) {
         split(pair[i], p, ":")
         level[p[1]] = p[2]

@@ -13,8 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "bench_axes.h"
-#include "bench_measure.h"
 #include "clock.h"
 #include "machine.h"
 #include "status.h"

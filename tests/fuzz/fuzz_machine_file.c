@@ -2,7 +2,7 @@
 /* cost_machine_read on any bytes: no crash, and what it accepts has rates that a plan can divide by,
  * and exchanges in ascending order of ranks. */
 #define _GNU_SOURCE /* memfd_create */
-#include "../../src/cli/cost_machine.h"
+#include "plan.h"
 
 #include <stdint.h>
 #include <stdio.h>

@@ -1,6 +1,5 @@
 // RANKS: 1
 /* Medians, thrown-away rounds and the comma lists of bench. */
-#include "../../src/cli/bench_stats.h"
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +10,7 @@
 #include <string.h>
 
 #include "../../src/cli/bench_axes.h"
+#include "bench.h"
 #include "status.h"
 #include "weights.h"
 

@@ -2,8 +2,6 @@
 /* The cost model: operations of one rank against known numbers and their sum over ranks, rates that
  * are fitted from rows made with known rates, machines as files, shares and exchanges. */
 #include "../../src/cli/byte_size.h"
-#include "../../src/cli/cost_machine.h"
-#include "../../src/cli/plan.h"
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "plan.h"
 #include "status.h"
 
 static const struct cost_weights bf16 = {2, 2};

@@ -1,12 +1,12 @@
-/* Rounds, and figures out of rounds; see bench_measure.h.
+/* Rounds, and figures out of rounds; see bench.h.
  *
  * A figure is a rate: work done / time. Its ceiling is work / (operations / peak + bytes / read
  * bandwidth), with only the operations counted in vision and prefill, only the bytes in decoding.
  * The share is the median of each round's own ratio to its own probes. */
-#include "bench_measure.h"
+#include "bench.h"
 
 #include "clock.h"
-#include "cost_work.h"
+#include "plan.h"
 #include "status.h"
 
 /* ---- measuring ---- */

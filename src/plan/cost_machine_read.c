@@ -9,7 +9,7 @@
  *
  * Keys: name, units, tflop_s, step_tflop_s, element_g_s, read_gb_s, link_latency_us, link_gb_s,
  * load_gb_s, and as often as needed `exchange = RANKS LATENCY_US GB_S`. */
-#include "cost_machine.h"
+#include "plan.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
-/* Times from work and rates; the assumed machines. See cost_machine.h.
+/* Times from work and rates; the assumed machines. See plan.h.
  *
  * Ranks of a node that are no more than its units have whole units each, the rest of a division
  * stays idle. More ranks than units share them evenly: the work is then done at the node's full
  * rate, but what every rank does for itself (norms, activations' rounding) is done that often. */
-#include "cost_machine.h"
+#include "plan.h"
 
 #include <math.h>
 #include <string.h>

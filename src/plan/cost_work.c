@@ -1,4 +1,4 @@
-/* The sums of cost_work.h, layer by layer.
+/* The sums of plan.h, layer by layer.
  *
  * A linear layer of n rows costs 2 n k m operations and reads its weights once for every row tile.
  * Everything else is counted in elements, weighted by what one costs beside an element of a norm
@@ -7,7 +7,7 @@
  *     q, k, v: RoPE, store and layout for attention 2, an attention score 0.6.
  * Norms, fixed point to f32, patches and the projector are done by every rank in full, all else is
  * split by the plan. */
-#include "cost_work.h"
+#include "plan.h"
 
 #include <math.h>
 

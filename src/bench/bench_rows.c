@@ -1,7 +1,7 @@
-/* Printing of bench's rows; see bench_rows.h.
+/* Printing of bench's rows; see bench.h.
  *
  * A row becomes a list of fields once, and each form writes that list, so no form can miss one. */
-#include "bench_rows.h"
+#include "bench.h"
 
 #include <string.h>
 #include <sys/utsname.h>

@@ -1,5 +1,5 @@
-/* Statistics of bench; see bench_stats.h. */
-#include "bench_stats.h"
+/* Statistics of bench; see bench.h. */
+#include "bench.h"
 
 #include <stdlib.h>
 
