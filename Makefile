@@ -106,6 +106,7 @@ AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
 $(B)/src/ops/cpu/%.o: CFLAGS_ALL += -O3
 $(B)/src/ops/cpu/%_avx2.o: CFLAGS_ALL += $(AVX2)
 $(B)/src/ops/cpu/%_avx512.o: CFLAGS_ALL += $(AVX512)
+$(B)/src/ops/cpu/%_vnni.o: CFLAGS_ALL += $(AVX512) -mavx512vnni
 $(B)/src/ops/cpu/%_avx512bf16.o: CFLAGS_ALL += $(AVX512) -mavx512bf16
 $(B)/src/ops/cpu/%_amx.o: CFLAGS_ALL += $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8
 $(B)/src/image/libraries.o: CFLAGS_ALL += -DIMAGE_LIBRARIES='"$(IMAGE_LIBRARIES)"'

@@ -207,6 +207,20 @@ double case_x_rounding(const struct device *d, enum dtype weights)
     return weights == DTYPE_Q4 ? 0x1p-7 + 0x1p-16 : 0x1.02p-8;
 }
 
+/* src/ops/cpu/ints.h: while decoding; beside int8 weights on AMX in prefill, too, a chunk at a time. */
+struct case_x_off case_x_off(const struct device *d, const struct tensor *w, size_t chunk)
+{
+    const bool whole = w->dim[1] % 64 == 0 && chunk % 64 == 0 &&
+                       (w->dtype == DTYPE_Q8 || w->group == 32 || w->group == 64);
+
+    if (has_bf16(d) && whole && phase_now == OPS_PHASE_DECODE)
+        return (struct case_x_off){1.0 / 65000, 256};
+    if (strcmp(ops_name(d), "cpu-amx") == 0 && w->dtype == DTYPE_Q8 &&
+        (chunk == w->dim[1] || chunk % 64 == 0))
+        return (struct case_x_off){0x1.02p-16, chunk};
+    return (struct case_x_off){case_x_rounding(d, w->dtype), 1};
+}
+
 double case_attention_rounding(const struct device *d, enum dtype precision)
 {
     return (has_bf16(d) || is_gpu(d)) && phase_now == OPS_PHASE_PREFILL && precision == DTYPE_BF16 ? 0x1p-9 : 0.0;

@@ -23,6 +23,14 @@ int case_run_tables(const struct CMUnitTest *tests, size_t n_tests);
  * weights, too. */
 double case_x_rounding(const struct device *d, enum dtype weights);
 
+/* The same of inputs alone, which may be rounded together: to `part` of the largest |x| in a stretch of
+ * so many elements of a chunk (1: of each one itself); Q4's rounding of weights is in it. */
+struct case_x_off {
+    double part;
+    size_t stretch;
+};
+struct case_x_off case_x_off(const struct device *d, const struct tensor *w, size_t chunk);
+
 /* The same for the four factors of attention: tables with bf16 instructions round them in prefill. */
 double case_attention_rounding(const struct device *d, enum dtype precision);
 

@@ -1,7 +1,7 @@
 /* The cpu table's device, its threads and its entries, by file. Only src/ops/cpu includes it.
  *
  * ops_cpu.c starts from the entries of ops/ref and replaces those that have a faster version here.
- * A file named *_avx2.c, *_avx512.c, *_avx512bf16.c or *_amx.c is compiled for these instructions
+ * A file named *_avx2.c, *_avx512.c, *_vnni.c, *_avx512bf16.c or *_amx.c is compiled for these instructions
  * (Makefile) and may be called only on a device of that isa or a better one; no other file may
  * contain such instructions. */
 #ifndef CPU_IMPL_H

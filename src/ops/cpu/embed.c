@@ -34,7 +34,7 @@ static void embed_from_strips(const struct embed *e, size_t t, int thread)
         one.scale = (const float *)all->scale + row;
     if (all->dtype == DTYPE_Q4) {
         one.scale = copy + mm_row_bytes(all);
-        strips_row(copy + mm_row_bytes(all), all->scale, (size_t)row, mm_pairs_bytes(all));
+        strips_row_pairs(copy + mm_row_bytes(all), all->scale, (size_t)row, mm_pairs_bytes(all));
     }
     ref_embed(e->d, x, e->ids + t, &one, e->ids[t], e->scale, 1);
 }

@@ -11,7 +11,7 @@ enum { SAVES_YMM = 0x6, SAVES_ZMM = 0xe6, SAVES_TILES = 0x60000 };
 enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
 
 struct features {
-    unsigned leaf1_c, leaf7_b, leaf7_d, leaf7_1_a;
+    unsigned leaf1_c, leaf7_b, leaf7_c, leaf7_d, leaf7_1_a;
     unsigned saved;
 };
 
@@ -23,7 +23,7 @@ static struct features features_of_cpu(void)
     if (!__get_cpuid(1, &a, &b, &f.leaf1_c, &d) || !(f.leaf1_c & bit_OSXSAVE))
         return (struct features){0};
     __asm__ volatile("xgetbv" : "=a"(f.saved), "=d"(high) : "c"(0));
-    if (__get_cpuid_count(7, 0, &a, &f.leaf7_b, &c, &f.leaf7_d) && a >= 1)
+    if (__get_cpuid_count(7, 0, &a, &f.leaf7_b, &f.leaf7_c, &f.leaf7_d) && a >= 1)
         __get_cpuid_count(7, 1, &f.leaf7_1_a, &b, &c, &d);
     return f;
 }
@@ -37,14 +37,16 @@ bool isa_available(enum ops_isa isa)
 {
     const unsigned leaf1 = 1u << 12 | 1u << 29; /* FMA, F16C */
     const unsigned f_bw_dq_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
-    const unsigned avx512_bf16 = 1u << 5, amx_bf16_tile_int8 = 1u << 22 | 1u << 24 | 1u << 25;
+    const unsigned avx512_vnni = 1u << 11, avx512_bf16 = 1u << 5,
+                   amx_bf16_tile_int8 = 1u << 22 | 1u << 24 | 1u << 25;
     const struct features f = features_of_cpu();
 
     if (!all(f.leaf1_c, leaf1) || !all(f.leaf7_b, 1u << 5) || !all(f.saved, SAVES_YMM))
         return false;
     if (isa >= OPS_ISA_AVX512 && !(all(f.leaf7_b, f_bw_dq_vl) && all(f.saved, SAVES_ZMM)))
         return false;
-    if (isa >= OPS_ISA_AVX512_BF16 && !all(f.leaf7_1_a, avx512_bf16))
+    if (isa >= OPS_ISA_AVX512_BF16 &&
+        !(all(f.leaf7_1_a, avx512_bf16) && all(f.leaf7_c, avx512_vnni)))
         return false;
     return isa < OPS_ISA_AMX || (all(f.leaf7_d, amx_bf16_tile_int8) && all(f.saved, SAVES_TILES));
 }

@@ -8,9 +8,12 @@
  * F16 weights still are; for all others inputs are rounded to bf16 first, for Q4 the weights, too, so
  * a dot product is off by at most 2^-8 (Q4: 2^-7 + 2^-16) of the sum of its |x w|, beside the f32
  * roundings of the sum, which are at most (n + 2) 2^-24 of it in any order. Inputs and products below
- * 2^-126 count as zero there. A Q8 row's scale multiplies the sum. On AMX inputs beside Q8 weights are
- * integers instead: off by at most 2^-16 of the largest |x| of their chunk. */
-#include "linear_impl.h"
+ * 2^-126 count as zero there. A Q8 row's scale multiplies the sum.
+ * Inputs may be integers instead. Beside Q8 weights in tiles they are off by at most 2^-16 of the
+ * largest |x| of their chunk. Decoding with Q8 and Q4 (ints.h): by 1 / 65000 of the largest |x| of
+ * their stretch; Q4 weights are exact there, but their two parts are summed apart, so the roundings
+ * are relative to the sum of |x| (|scale q| + |minimum|). */
+#include "ints.h"
 
 #include <stdlib.h>
 
@@ -74,7 +77,7 @@ void cpu_release_scratch(struct cpu *c)
 /* ---- choice ---- */
 
 /* How a kernel wants its inputs. */
-enum mm_inputs { INPUTS_AS_THEY_ARE, INPUTS_PAIRS, INPUTS_TILES };
+enum mm_inputs { INPUTS_AS_THEY_ARE, INPUTS_PAIRS, INPUTS_TILES, INPUTS_INTS };
 
 struct choice {
     void (*run)(struct mm *m);
@@ -92,6 +95,11 @@ static const struct choice in_f32[][2] = {
 static const struct choice in_bf16[2] = {
     {panel_avx512bf16, INPUTS_PAIRS, PANEL_TOK},
     {rows_avx512bf16, INPUTS_PAIRS, PANEL_TOK},
+};
+static const struct choice in_ints[2] = {
+    /* without AMX, with it */
+    {ints_vnni, INPUTS_INTS, PANEL_TOK},
+    {ints_amx, INPUTS_INTS, PANEL_TOK},
 };
 static const struct choice in_tiles = {tiles_amx, INPUTS_TILES, TILES_TOK};
 
@@ -117,6 +125,8 @@ static struct choice choose(const struct mm *m)
 
     if (type == DTYPE_F32 || type == DTYPE_F16 || isa < OPS_ISA_AVX512_BF16)
         return in_f32[isa < OPS_ISA_AVX512 ? isa : OPS_ISA_AVX512][phase];
+    if (phase == OPS_PHASE_DECODE && ints_take(m->w, m->chunk))
+        return in_ints[isa == OPS_ISA_AMX];
     return isa == OPS_ISA_AMX && tiles_take(m) ? in_tiles : in_bf16[phase];
 }
 
@@ -134,6 +144,8 @@ static size_t packed_bytes(const struct mm *m, const struct choice *c, size_t n_
     switch (c->inputs) {
     case INPUTS_PAIRS:
         return n_tok * mm_pairs(m) * sizeof(uint32_t);
+    case INPUTS_INTS:
+        return ints_packed_bytes(m, n_tok);
     case INPUTS_TILES:
         return tiles_packed_bytes(m, n_tok);
     case INPUTS_AS_THEY_ARE:

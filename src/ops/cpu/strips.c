@@ -9,7 +9,10 @@
 #include "sizes.h"
 #include "status.h"
 
+enum { HALF_BYTES = WORD_BYTES / 2 };
+
 struct turn {
+    void (*turn)(char *lines, const char *rows, size_t stride, size_t n_words);
     char *p;
     size_t row_bytes;
     char *copies; /* [n_threads][a strip] */
@@ -23,17 +26,16 @@ static void turn_strips(void *arg, size_t begin, size_t end, int thread)
 
     for (size_t s = begin; s < end; s++) {
         memcpy(copy, t->p + s * strip_bytes, strip_bytes);
-        strips_turn_avx512(t->p + s * strip_bytes, copy, t->row_bytes, t->row_bytes / WORD_BYTES);
+        t->turn(t->p + s * strip_bytes, copy, t->row_bytes, t->row_bytes / WORD_BYTES);
     }
 }
 
-int strips_make(const struct cpu *c, void *p, size_t n_rows, size_t row_bytes)
+static int make_strips(const struct cpu *c, struct turn t, size_t n_rows)
 {
-    struct turn t = {.p = p, .row_bytes = row_bytes};
     size_t n_bytes;
 
-    ASSERT(row_bytes % WORD_BYTES == 0);
-    TRY(size_mul(&n_bytes, (size_t)c->n_threads * STRIP_ROWS, row_bytes, "strips of weights"));
+    ASSERT(t.row_bytes % WORD_BYTES == 0);
+    TRY(size_mul(&n_bytes, (size_t)c->n_threads * STRIP_ROWS, t.row_bytes, "strips of weights"));
     t.copies = malloc(n_bytes);
     if (!t.copies)
         return FAIL(ERR_NOMEM, "%zu bytes to arrange weights", n_bytes);
@@ -49,6 +51,17 @@ void strips_row(void *to, const void *p, size_t row, size_t row_bytes)
 
     for (size_t at = 0; at < row_bytes; at += WORD_BYTES, line += LINE_BYTES)
         memcpy((char *)to + at, line, WORD_BYTES);
+}
+
+void strips_row_pairs(void *to, const void *p, size_t row, size_t row_bytes)
+{
+    const char *line =
+        (const char *)p + row / STRIP_ROWS * STRIP_ROWS * row_bytes + row % STRIP_ROWS * HALF_BYTES;
+
+    for (size_t at = 0; at < row_bytes; at += WORD_BYTES, line += LINE_BYTES) {
+        memcpy((char *)to + at, line, HALF_BYTES);
+        memcpy((char *)to + at + HALF_BYTES, line + STRIP_ROWS * HALF_BYTES, HALF_BYTES);
+    }
 }
 
 /* Room for a row of w and its scales, for every thread: cpu_embed turns rows back. */
@@ -70,13 +83,16 @@ static int make_row_room(struct cpu *c, const struct tensor *w)
 int cpu_arrange(struct device *d, struct tensor *w, size_t chunk_elems)
 {
     struct cpu *c = cpu_of(d);
+    const struct turn data = {strips_turn_avx512, w->data, mm_row_bytes(w), NULL};
+    const struct turn pairs = {strips_turn_pairs_avx512, (void *)(uintptr_t)w->scale,
+                               mm_pairs_bytes(w), NULL};
 
     if (!linear_takes_strips(c, w, chunk_elems))
         return OK;
     TRY(make_row_room(c, w));
-    TRY(strips_make(c, w->data, w->dim[0], mm_row_bytes(w)));
+    TRY(make_strips(c, data, w->dim[0]));
     if (w->dtype == DTYPE_Q4)
-        TRY(strips_make(c, (void *)(uintptr_t)w->scale, w->dim[0], mm_pairs_bytes(w)));
+        TRY(make_strips(c, pairs, w->dim[0]));
     w->order = TENSOR_STRIPS;
     return OK;
 }

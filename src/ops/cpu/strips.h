@@ -5,7 +5,7 @@
  * packs them); 16 lines are the right operand of a tile product, and one line is what a VNNI
  * instruction takes beside a word of the input. Rows behind the last whole strip stay rows, at the
  * end. Sizes do not change: strip s starts where row 16 s did.
- * Q4's scales are words, too (scale and minimum), and lie in strips of their own the same way; Q8's
+ * Q4's scales lie in strips of their own: a line is a group's, 16 scales and then 16 minima. Q8's
  * stay one f32 a row. */
 #ifndef STRIPS_H
 #define STRIPS_H
@@ -32,12 +32,13 @@ static inline const char *strips_scale_at(const struct tensor *w, size_t row)
     return (const char *)w->scale + row * mm_pairs_bytes(w);
 }
 
-/* strips.c: n_rows of row_bytes each, at p, whatever they hold, into strips. ERR_NOMEM */
-int strips_make(const struct cpu *c, void *p, size_t n_rows, size_t row_bytes);
-/* A row that lies in a strip, as a row again; data only, or scales only. */
+/* strips.c: a row that lies in a strip, as a row again: its data, or Q4's scales. */
 void strips_row(void *to, const void *p, size_t row, size_t row_bytes);
+void strips_row_pairs(void *to, const void *p, size_t row, size_t row_bytes);
 
 /* strips_avx512.c: 16 rows of n_words, `stride` bytes apart, as lines. The two may not overlap. */
 void strips_turn_avx512(char *lines, const char *rows, size_t stride, size_t n_words);
+/* The same for Q4's scales; a word is a scale and a minimum. */
+void strips_turn_pairs_avx512(char *lines, const char *rows, size_t stride, size_t n_words);
 
 #endif
