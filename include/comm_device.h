@@ -8,6 +8,7 @@
 #ifndef COMM_DEVICE_H
 #define COMM_DEVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "comm.h"
@@ -23,6 +24,9 @@ void comm_device_destroy(struct comm_device *n); /* NULL is fine */
 int comm_device_allreduce_sum(struct comm_device *n, void *buf, size_t n_elems, enum dtype t);
 int comm_device_allreduce_max(struct comm_device *n, void *buf, size_t n_elems, enum dtype t);
 int comm_device_allgather(struct comm_device *n, const void *in, void *out, size_t n_bytes);
+/* [local] Whether the calls above may be recorded in a CUDA graph, by all ranks alike; the same
+ * answer on every rank. */
+bool comm_device_records(const struct comm_device *n);
 /* Until everything queued has ended; NCCL's asynchronous errors and the deadline end the wait, and
  * the communicator with it: after that only comm_device_destroy is legal. */
 int comm_device_wait(struct comm_device *n);

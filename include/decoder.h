@@ -47,12 +47,16 @@ int decoder_prefill(struct decoder *d, struct arena *step, struct kvcache *kv, s
                     float *x, size_t n_tok, const struct tap *tap);
 /* Decoding: row r of x [n_rows, d_model] is the next token of rows[r].seq; no two rows are of one
  * sequence. The result of a row has the same bits in any company. n_rows <= OPS_MAX_ROWS.
- * Collective. */
+ * A step has two parts: decoder_begin_step, [local], makes room for the tokens and says where they
+ * belong; decoder_step, collective, runs the layers. Calls of the latter with as many rows and the
+ * same buffers queue the same calls of the device, so they can be replayed (ops_step.h). */
 struct decoder_row {
-    struct kvseq *seq;
-    size_t n_prefix; /* tokens of its prompt */
+    struct kvseq *seq; /* NULL: a row of no sequence, for devices that replay; not the first */
+    size_t n_prefix;   /* tokens of its prompt */
 };
-int decoder_step(struct decoder *d, struct arena *step, struct kvcache *kv,
+int decoder_begin_step(struct decoder *d, struct kvcache *kv, const struct decoder_row *rows,
+                       size_t n_rows);
+int decoder_step(struct decoder *d, struct arena *step, const struct kvcache *kv,
                  const struct decoder_row *rows, size_t n_rows, float *x);
 /* Final norm and logits of the rows of x: logits_local [n_rows, vocab.end - vocab.begin],
  * soft-capped. */

@@ -29,4 +29,35 @@ int32_t ops_best_id(int64_t best);
 int ops_sum_exp_best(struct device *d, int64_t *sum, const float *logits, size_t n_rows, size_t n,
                      const int64_t *best);
 
+/* ---- replaying ---- */
+/* Calls of a device that are the same, to the pointer, wherever `key` is the same. What the device
+ * chooses itself, by phase and the longest row of ops_set_rows, it adds to the key. */
+enum { OPS_KEY_WORDS = 6 };
+struct ops_stretch {
+    uint64_t key[OPS_KEY_WORDS];
+    /* Makes the calls: not at all where they are replayed, twice where recording them failed. */
+    int (*queue)(void *ctx);
+    /* Ranks that exchange inside the stretch must all replay it or none: *ok stays true if it is on
+     * every rank. NULL: nobody else is concerned. */
+    int (*agree)(void *ctx, bool *ok);
+    void *ctx;
+};
+/* Does what s->queue(s->ctx) does. A key's first stretch runs plainly, its second one is recorded.
+ * Where recording fails, which is told once, and on tables that cannot, all run plainly. */
+int ops_replay(struct device *d, const struct ops_stretch *s);
+bool ops_can_replay(const struct device *d);
+/* From now on all run plainly. */
+void ops_replay_off(struct device *d);
+struct ops_replay_counts {
+    size_t n_plain, n_recorded, n_replayed,
+        n_dropped; /* dropped: for want of room, or by ops_free */
+};
+/* Zeros where the table cannot. */
+struct ops_replay_counts ops_replay_counts(const struct device *d);
+/* Rows that a step of n_rows should have, so that few different counts are recorded: a power of two
+ * or max_rows where the device replays, else n_rows. Those behind n_rows are of no sequence: pos is
+ * OPS_NO_POS, they store nothing, and what they attend to is zeros. */
+size_t ops_step_rows(const struct device *d, size_t n_rows, size_t max_rows);
+#define OPS_NO_POS SIZE_MAX
+
 #endif

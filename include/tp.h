@@ -15,6 +15,7 @@
 #include "comm.h"
 #include "config.h"
 #include "ops.h"
+#include "ops_step.h"
 
 /* [begin, end) */
 struct tp_range {
@@ -105,6 +106,10 @@ int tp_log_sum_exp(struct tp *t, const float *logits_local, size_t n_rows, const
  * collective; n_rows <= OPS_MAX_ROWS. */
 int tp_choose(struct tp *t, const float *logits_local, size_t n_rows);
 int tp_chosen(struct tp *t, size_t n_rows, float *value, int32_t *id, double *log_sum);
+/* As ops_replay and ops_step_rows (ops_step.h), for calls that exchange among themselves; s->agree
+ * is the group's. Plainly where sums come to host memory on their way. Collective. */
+int tp_replay(struct tp *t, const struct ops_stretch *s);
+size_t tp_step_rows(const struct tp *t, size_t n_rows, size_t max_rows); /* [local] */
 /* One complete row [n_vocab] on every rank, host memory. */
 int tp_gather_logits(struct tp *t, const float *logits_local, float *out);
 

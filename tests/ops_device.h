@@ -4,10 +4,15 @@
 #ifndef OPS_DEVICE_H
 #define OPS_DEVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "ops.h"
 #include "ops_cuda.h"
+
+/* False: nothing is recorded, and the caller does it now. True: `call` becomes part of the record, and
+ * ctx lives as long. */
+bool cuda_shim_record(void (*call)(void *ctx), void *ctx);
 
 struct CMUnitTest;
 

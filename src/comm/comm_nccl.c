@@ -29,6 +29,7 @@ struct library {
     __typeof__(&ncclAllReduce) allreduce;
     __typeof__(&ncclAllGather) allgather;
     __typeof__(&ncclGetErrorString) error_text;
+    __typeof__(&ncclGetVersion) version;
 };
 
 struct comm_device {
@@ -38,6 +39,7 @@ struct comm_device {
     cudaStream_t stream;
     cudaEvent_t queued;
     int64_t timeout_us;
+    bool records; /* calls may be recorded */
     struct comm_device_transport transport;
 };
 
@@ -52,7 +54,7 @@ static int load_library(struct library *l)
         {"ncclCommGetAsyncError", &l->async_error}, {"ncclCommAbort", &l->abort},
         {"ncclCommFinalize", &l->finalize},         {"ncclCommDestroy", &l->destroy},
         {"ncclAllReduce", &l->allreduce},           {"ncclAllGather", &l->allgather},
-        {"ncclGetErrorString", &l->error_text},
+        {"ncclGetErrorString", &l->error_text},     {"ncclGetVersion", &l->version},
     };
 
     l->handle = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
@@ -159,6 +161,15 @@ static void nap(void *ctx)
     usleep(20);
 }
 
+/* Sums may be recorded since 2.9, and beside others that are not since 2.11. */
+static bool library_records(const struct comm_device *n)
+{
+    enum { NCCL_2_11 = 21100 };
+    int version = 0;
+
+    return n->nccl.version(&version) == ncclSuccess && version >= NCCL_2_11;
+}
+
 /* ---- life ---- */
 
 int comm_device_create(struct comm_device **out, struct comm *c, void *stream, double timeout_s)
@@ -176,6 +187,10 @@ int comm_device_create(struct comm_device **out, struct comm *c, void *stream, d
     rc = cuda_outcome(cudaEventCreateWithFlags(&n->queued, cudaEventDisableTiming), "an event");
     TRY_GOTO(comm_agree(c, rc), destroy_n);
     TRY_GOTO(comm_device_join(&n->transport, c, n->timeout_us, &state), destroy_n);
+    rc = comm_agree(c, library_records(n) ? OK : ERR_UNSUPPORTED);
+    n->records = rc == OK;
+    if (rc != OK && rc != ERR_UNSUPPORTED)
+        goto destroy_n;
     *out = n;
     return OK;
 destroy_n:
@@ -260,6 +275,11 @@ int comm_device_allgather(struct comm_device *n, const void *in, void *out, size
         return FAIL(ERR_COMM, "an exchange between GPUs after one has failed");
     return queued(n, n->nccl.allgather(in, out, n_bytes, ncclUint8, n->group, n->stream),
                   "ncclAllGather");
+}
+
+bool comm_device_records(const struct comm_device *n)
+{
+    return n->records;
 }
 
 int comm_device_wait(struct comm_device *n)

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "decoder_impl.h"
+#include "ops_step.h"
 #include "sizes.h"
 #include "status.h"
 
@@ -315,7 +316,24 @@ int decoder_prefill(struct decoder *d, struct arena *step, struct kvcache *kv, s
     return run_layers(d, &p, x, tap);
 }
 
-int decoder_step(struct decoder *d, struct arena *step, struct kvcache *kv,
+int decoder_begin_step(struct decoder *d, struct kvcache *kv, const struct decoder_row *rows,
+                       size_t n_rows)
+{
+    ASSERT(n_rows <= OPS_MAX_ROWS);
+    for (size_t r = 0; r < n_rows; r++) {
+        struct kvseq *seq = rows[r].seq;
+
+        d->row[r] = (struct ops_row){.pos = OPS_NO_POS};
+        if (!seq)
+            continue;
+        d->row[r] = (struct ops_row){.pos = kvseq_len(seq), .n_prefix = rows[r].n_prefix};
+        TRY(kvcache_extend(kv, seq, 1));
+        d->row[r].page = kvcache_layer(kv, seq, 0).page;
+    }
+    return ops_set_rows(d->dev, d->row, n_rows);
+}
+
+int decoder_step(struct decoder *d, struct arena *step, const struct kvcache *kv,
                  const struct decoder_row *rows, size_t n_rows, float *x)
 {
     struct pass p = {.s = take_buffers(d, step, n_rows),
@@ -324,13 +342,6 @@ int decoder_step(struct decoder *d, struct arena *step, struct kvcache *kv,
                      .n_tok = n_rows,
                      .is_step = true};
 
-    ASSERT(n_rows <= OPS_MAX_ROWS);
-    for (size_t r = 0; r < n_rows; r++) {
-        d->row[r] = (struct ops_row){.pos = kvseq_len(rows[r].seq), .n_prefix = rows[r].n_prefix};
-        TRY(kvcache_extend(kv, rows[r].seq, 1));
-        d->row[r].page = kvcache_layer(kv, rows[r].seq, 0).page;
-    }
-    TRY(ops_set_rows(d->dev, d->row, n_rows));
     return run_layers(d, &p, x, NULL);
 }
 

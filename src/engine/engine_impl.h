@@ -100,8 +100,9 @@ int engine_check_prompt(const struct engine *e, const int32_t *ids, size_t n_ids
  * logits are in e->logits. */
 int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size_t n_ids,
                    size_t n_images, const struct tap *tap);
-/* Runs n_rows rows, e->row with the tokens e->row_token; their logits are in e->logits. */
-int engine_step(struct engine *e, size_t n_rows);
+/* Runs n_rows rows, e->row with the tokens e->row_token; their logits are in e->logits, and where
+ * it chooses, tp_choose has been called. */
+int engine_step(struct engine *e, size_t n_rows, bool chooses);
 /* Prefill and first token of r, whose seq, g and tokens are set. */
 int request_start(struct engine *e, struct request *r, const int32_t *ids, size_t n_ids,
                   size_t n_images, const struct tap *tap);

@@ -77,7 +77,7 @@ static int advance(struct engine *e, struct search *s)
         e->row[i] = (struct decoder_row){e->seqs[i], s->n_prefix};
         e->row_token[i] = e->beam_token[i];
     }
-    TRY(engine_step(e, (size_t)beam_n_live(s->beam)));
+    TRY(engine_step(e, (size_t)beam_n_live(s->beam), false));
     return take_candidates(e, s);
 }
 

@@ -33,14 +33,6 @@ int engine_check_prompt(const struct engine *e, const int32_t *ids, size_t n_ids
 
 /* ---- passes ---- */
 
-/* Logits of rows of the residual stream. The phase is that of a step, whatever the pass was. */
-static int run_logits(struct engine *e, const float *x, size_t n_rows)
-{
-    ops_set_phase(e->dev, OPS_PHASE_DECODE);
-    arena_reset(&e->step);
-    return decoder_logits(e->decoder, &e->step, x, n_rows, e->logits);
-}
-
 int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size_t n_ids,
                    size_t n_images, const struct tap *tap)
 {
@@ -51,17 +43,50 @@ int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size
     TRY(decoder_prefill(e->decoder, &e->step, e->kv, seq, e->x, n_ids, tap));
     arena_reset(&e->step);
     TRY(decoder_show_final_norm(e->decoder, &e->step, e->x, n_ids, tap));
-    return run_logits(e, e->x + (n_ids - 1) * (size_t)e->cfg.text.d_model, 1);
+    ops_set_phase(e->dev, OPS_PHASE_DECODE); /* whose kernels a token's logits always take */
+    arena_reset(&e->step);
+    return decoder_logits(e->decoder, &e->step, e->x + (n_ids - 1) * (size_t)e->cfg.text.d_model, 1,
+                          e->logits);
 }
 
-int engine_step(struct engine *e, size_t n_rows)
+/* A step of rows whose embeddings are in e->x: everything that depends on their number alone. */
+struct step {
+    struct engine *e;
+    size_t n_rows;
+    bool chooses;
+};
+
+static int queue_step(void *ctx)
 {
+    const struct step *s = ctx;
+    struct engine *e = s->e;
+
+    arena_reset(&e->step);
+    TRY(decoder_step(e->decoder, &e->step, e->kv, e->row, s->n_rows, e->x));
+    arena_reset(&e->step);
+    TRY(decoder_logits(e->decoder, &e->step, e->x, s->n_rows, e->logits));
+    return s->chooses ? tp_choose(e->tp, e->logits, s->n_rows) : OK;
+}
+
+int engine_step(struct engine *e, size_t n_rows, bool chooses)
+{
+    struct step step = {e, tp_step_rows(e->tp, n_rows, e->sizes.n_rows), chooses};
+    const struct ops_stretch s = {
+        .key = {step.n_rows, chooses, (uintptr_t)e, (uintptr_t)e->x, (uintptr_t)e->step.base,
+                (uintptr_t)e->logits},
+        .queue = queue_step,
+        .ctx = &step,
+    };
+
+    for (size_t r = n_rows; r < step.n_rows; r++) {
+        e->row[r] = (struct decoder_row){0};
+        e->row_token[r] = -1; /* nobody's row of the embedding: zeros */
+    }
     ops_set_phase(e->dev, OPS_PHASE_DECODE);
     comm_note_phase(e->comm, "decode");
-    TRY(decoder_embed(e->decoder, e->x, e->row_token, n_rows, NULL, 0));
-    arena_reset(&e->step);
-    TRY(decoder_step(e->decoder, &e->step, e->kv, e->row, n_rows, e->x));
-    return run_logits(e, e->x, n_rows);
+    TRY(decoder_embed(e->decoder, e->x, e->row_token, step.n_rows, NULL, 0));
+    TRY(decoder_begin_step(e->decoder, e->kv, e->row, step.n_rows));
+    return tp_replay(e->tp, &s);
 }
 
 /* ---- choice ---- */
@@ -102,10 +127,10 @@ static int choose_one(struct engine *e, struct request *r, size_t row, const str
     return OK;
 }
 
-/* The next token of each request, and its log-probability under the complete distribution. */
-static int choose(struct engine *e, struct request *const *r, size_t n, const struct tap *tap)
+/* The next token of each request, and its log-probability under the complete distribution, after
+ * tp_choose. */
+static int take_choice(struct engine *e, struct request *const *r, size_t n, const struct tap *tap)
 {
-    TRY(tp_choose(e->tp, e->logits, n));
     TRY(tp_chosen(e->tp, n, e->best_value, e->best_id, e->log_sum));
     for (size_t i = 0; i < n; i++)
         TRY(choose_one(e, r[i], i, tap));
@@ -124,7 +149,8 @@ int request_start(struct engine *e, struct request *r, const int32_t *ids, size_
     r->rc = OK;
     r->start_us = clock_us();
     TRY(engine_prefill(e, r->seq, ids, n_ids, n_images, tap));
-    TRY(choose(e, &r, 1, tap));
+    TRY(tp_choose(e->tp, e->logits, 1));
+    TRY(take_choice(e, &r, 1, tap));
     r->first_us = r->last_us;
     return OK;
 }
@@ -138,8 +164,8 @@ int request_advance(struct engine *e, struct request *const *r, size_t n, const 
         e->row[i] = (struct decoder_row){r[i]->seq, r[i]->n_prefix};
         e->row_token[i] = fed[r[i]->n_tokens - 1];
     }
-    TRY(engine_step(e, n));
-    return choose(e, r, n, tap);
+    TRY(engine_step(e, n, true));
+    return take_choice(e, r, n, tap);
 }
 
 void request_answer(const struct request *r, struct answer *out)

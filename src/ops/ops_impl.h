@@ -100,6 +100,7 @@ struct device {
     enum ops_phase phase;
     const struct ops_row *rows; /* [n_rows] of the step, see ops_set_rows */
     size_t n_rows;
+    struct replay *replay; /* owned by the table; NULL: it records nothing */
     void *stream;  /* the table's own: a CUDA stream, NULL on the host */
     void *context; /* the table's own: library handles, limits */
 };

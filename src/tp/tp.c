@@ -105,10 +105,13 @@ int tp_connect(struct tp *t)
     if (ops_is_host(t->device))
         return tp_overlap_open(t);
     TRY(gpus_differ(t, &differ));
-    if (!differ)
-        return OK;
-    rc = comm_device_create(&t->direct, t->comm, ops_cuda_stream(t->device),
-                            ops_cuda_timeout_s(t->device));
+    rc = differ ? comm_device_create(&t->direct, t->comm, ops_cuda_stream(t->device),
+                                     ops_cuda_timeout_s(t->device))
+                : OK;
+    if ((rc == OK || rc == ERR_UNSUPPORTED) && !tp_can_replay(t) && ops_can_replay(t->device))
+        log_root(LOG_INFO, "tp", "decoding steps run kernel by kernel: %s",
+                 t->direct ? "this NCCL does not let its sums be recorded"
+                           : "sums pass through host memory");
     return rc == ERR_UNSUPPORTED ? OK : rc;
 }
 

@@ -77,6 +77,7 @@ int tp_unstage(struct tp *t, void *dev, size_t n_bytes);
 bool tp_defers(const struct tp *t);
 /* The number of its counter, the same in every pass. */
 size_t tp_place(struct tp *t, const struct tp_place *here);
+bool tp_can_replay(const struct tp *t);
 /* Queues the counters' way over ranks, and looks at what came of it; the whole report comes with
  * them. ERR_RANGE as tp_check. */
 int tp_count(struct tp *t);

@@ -12,6 +12,7 @@
 #include "ops.h"
 #include "ops_case.h"
 #include "ops_device.h"
+#include "ops_step.h"
 #include "status.h"
 
 /* Rows of a step, in the pools of the step and of one row at a time. */
@@ -118,6 +119,64 @@ static void rows_of_a_step_are_as_alone(void **state)
     assert_int_equal(ops_set_rows(*state, NULL, 0), OK);
 }
 
+/* Where steps are recorded they may have rows of no sequence: these store nothing and attend to
+ * zeros, and the others are as ever. */
+static void rows_of_no_sequence_are_left_out(void **state)
+{
+    enum { ROWS = 4, D_HEAD = 16, N_POOL = 2 * ROWS * OPS_PAGE_TOKENS * D_HEAD };
+    static const int32_t kv_of_head[2] = {0, 0};
+    const struct ops_attention a = {
+        .n_heads = 2, .kv_of_head = kv_of_head, .d_head = D_HEAD, .scale = 0.1f};
+    struct device *d = *state;
+    int32_t page[ROWS] = {3, 2, 1, 0};
+    struct ops_row row[ROWS], one;
+    float *pool = case_filled(N_POOL, 1, 2.0f),
+          *q = case_filled((size_t)ROWS * 2 * D_HEAD, 2, 3.0f);
+    float out[2][ROWS][2 * D_HEAD], after[2][N_POOL];
+    struct ops_kv kv = {.page_stride = OPS_PAGE_TOKENS * D_HEAD};
+
+    if (!ops_can_replay(d)) {
+        free(pool);
+        free(q);
+        return;
+    }
+    ops_set_phase(d, OPS_PHASE_DECODE);
+    for (size_t r = 0; r < ROWS; r++)
+        row[r] = r == 1 || r == 3 ? (struct ops_row){.pos = OPS_NO_POS}
+                                  : (struct ops_row){.page = &page[r], .pos = 9 * r + 1};
+    for (int alone = 0; alone < 2; alone++) {
+        float *dq = case_put(d, q, (size_t)ROWS * 2 * D_HEAD * sizeof *q);
+        float *dk = case_put(d, q, (size_t)ROWS * D_HEAD * sizeof *q);
+        float *dout = case_put(d, q, (size_t)ROWS * 2 * D_HEAD * sizeof *q);
+
+        kv.k = case_put(d, pool, N_POOL * sizeof *pool);
+        kv.v = kv.k + N_POOL / 2;
+        for (size_t r = 0; r < ROWS; r += alone ? 2 : ROWS) {
+            one = row[r];
+            assert_int_equal(ops_set_rows(d, alone ? &one : row, alone ? 1 : ROWS), OK);
+            assert_int_equal(ops_rope_store_rows(d, dq + r * 2 * D_HEAD, dk + r * D_HEAD,
+                                                 dk + r * D_HEAD, &kv, 10000.0f, 2, 1, D_HEAD),
+                             OK);
+            assert_int_equal(
+                ops_attention_rows(d, dout + r * 2 * D_HEAD, dq + r * 2 * D_HEAD, &kv, &a), OK);
+        }
+        case_get(d, out[alone], dout, sizeof out[alone]);
+        case_get(d, after[alone], kv.k, sizeof after[alone]);
+        ops_free(d, dq);
+        ops_free(d, dk);
+        ops_free(d, dout);
+        ops_free(d, kv.k);
+    }
+    assert_memory_equal(after[0], after[1], sizeof after[0]);
+    for (size_t r = 0; r < ROWS; r += 2)
+        assert_memory_equal(out[0][r], out[1][r], sizeof out[0][r]);
+    for (size_t i = 0; i < 2 * D_HEAD; i++)
+        assert_true(out[0][1][i] == 0.0f && out[0][3][i] == 0.0f);
+    assert_int_equal(ops_set_rows(d, NULL, 0), OK);
+    free(pool);
+    free(q);
+}
+
 /* A rank without heads, a step without rows. */
 static void empty_steps_are_legal(void **state)
 {
@@ -138,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_of_a_step_are_as_alone),
+        cmocka_unit_test(rows_of_no_sequence_are_left_out),
         cmocka_unit_test(empty_steps_are_legal),
     };
 

@@ -5,7 +5,8 @@
 // for its warp (shuffles, matrix instructions) or its block (barriers). Half of the blocks run their
 // threads in falling order, so that a missing barrier shows as a wrong result. Shared memory starts
 // as NaN patterns; a background copy takes place when it is waited for, not before. Device memory is
-// host memory and streams do everything at once, but for copies from pinned memory (runtime.cc).
+// host memory and streams do everything at once, but for copies from pinned memory (runtime.cc), and,
+// while they are captured, when the graph is launched.
 #ifndef CUDA_SHIM_RUNTIME_H
 #define CUDA_SHIM_RUNTIME_H
 
@@ -52,6 +53,8 @@ extern dim3 blockDim, gridDim;
 // ---- launching ----
 void shim_launch(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
 unsigned char *shim_dynamic_shared(void);
+// True: a stream is captured, and keeps the call for later.
+bool shim_record(const std::function<void()> &call);
 void shim_finish_copies(void); // from pinned memory, before whatever may read what they write
 #define PTX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     ((void)(stream), shim_start(grid, block, shared_bytes, kernel, __VA_ARGS__))
@@ -62,7 +65,12 @@ template <class... PARAMETERS, class... ARGUMENTS>
 void shim_start(dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(PARAMETERS...),
                 ARGUMENTS... arguments)
 {
-    shim_launch(grid, block, shared_bytes, [=] { kernel(PARAMETERS(arguments)...); });
+    const std::function<void()> call = [=] {
+        shim_launch(grid, block, shared_bytes, [=] { kernel(PARAMETERS(arguments)...); });
+    };
+
+    if (!shim_record(call))
+        call();
 }
 
 template <class... PARAMETERS>

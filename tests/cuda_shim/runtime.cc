@@ -1,5 +1,7 @@
 // CUDA's runtime on host memory. Streams do everything at once, but for copies from pinned memory: they
 // wait for the next thing that could tell, so that whoever fills pinned memory anew too early sees it.
+// A captured stream keeps its calls as a list, which is the graph; a question about an event spoils
+// it, as on a GPU.
 #include <cuda_runtime.h>
 
 #include <cstdlib>
@@ -20,7 +22,7 @@ struct pending {
 };
 
 struct memory {
-    size_t used = 0;               // of device memory
+    size_t used = 0;                  // of device memory
     std::vector<const char *> pinned; // begins
     std::vector<size_t> pinned_bytes;
     std::vector<struct pending> pending;
@@ -77,9 +79,32 @@ void shim_finish_copies(void)
 
 static int n_ranges;
 
+struct CUgraph_st {
+    std::vector<std::function<void()>> calls;
+};
+struct CUgraphExec_st {
+    std::vector<std::function<void()>> calls;
+};
+static struct CUgraph_st *captured; // NULL: nothing is
+static bool is_spoilt;
+
+bool shim_record(const std::function<void()> &call)
+{
+    if (captured)
+        captured->calls.push_back(call);
+    return captured != nullptr;
+}
+
 extern "C" {
 
 int ops_cuda_count(char *reason); // of ops_cuda.h
+
+// For tests that queue work of their own; see tests/ops_device.h.
+bool cuda_shim_record(void (*call)(void *ctx), void *ctx);
+bool cuda_shim_record(void (*call)(void *ctx), void *ctx)
+{
+    return shim_record([=] { call(ctx); });
+}
 
 int ops_cuda_count(char *reason)
 {
@@ -185,19 +210,21 @@ cudaError_t cudaFreeHost(void *p)
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind,
                             cudaStream_t)
 {
-    if (kind == cudaMemcpyHostToDevice && is_pinned(from)) {
+    if (kind == cudaMemcpyHostToDevice && !captured && is_pinned(from)) {
         memory_of()->pending.push_back({to, from, n});
         return cudaSuccess;
     }
     shim_finish_copies();
-    std::memcpy(to, from, n);
+    if (!shim_record([=] { std::memcpy(to, from, n); }))
+        std::memcpy(to, from, n);
     return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t n, cudaStream_t)
 {
     shim_finish_copies();
-    std::memset(p, value, n);
+    if (!shim_record([=] { std::memset(p, value, n); }))
+        std::memset(p, value, n);
     return cudaSuccess;
 }
 
@@ -231,6 +258,58 @@ cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
 cudaError_t cudaEventQuery(cudaEvent_t)
 {
     shim_finish_copies();
+    is_spoilt = is_spoilt || captured;
+    return captured ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, enum cudaStreamCaptureMode)
+{
+    if (captured)
+        return cudaErrorInvalidValue;
+    captured = new CUgraph_st;
+    is_spoilt = false;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph)
+{
+    struct CUgraph_st *const mine = captured;
+
+    if (!mine)
+        return cudaErrorInvalidValue;
+    captured = nullptr;
+    if (is_spoilt) {
+        delete mine;
+        return cudaErrorStreamCaptureInvalidated;
+    }
+    *graph = mine;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                          unsigned long long)
+{
+    *exec = new CUgraphExec_st{graph->calls};
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t)
+{
+    shim_finish_copies();
+    for (const std::function<void()> &call : exec->calls)
+        call();
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    delete exec;
     return cudaSuccess;
 }
 

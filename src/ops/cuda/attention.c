@@ -2,12 +2,14 @@
  *
  * Prefill beside bf16 or quantised weights takes tensor cores; everything else, and head sizes or
  * strides that these cannot load, the f32 kernel. Page lists change once a step, so a list that is
- * already on the device is not sent again for every layer. */
+ * already on the device is not sent again for every layer, and those of a step's rows go together. */
 #include "cuda_impl.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "ops_step.h"
+#include "sizes.h"
 #include "status.h"
 
 _Static_assert((int)KERNEL_PAGE_TOKENS == (int)OPS_PAGE_TOKENS, "kernels know the page size");
@@ -60,41 +62,48 @@ static size_t keys_of(size_t pos, size_t n_prefix)
     return pos < n_prefix ? n_prefix : pos + 1;
 }
 
-/* A row's pages behind those of the rows before it; without a list token t is in page t / 64. */
-static int send_row_pages(struct device *d, const int32_t *page, size_t at, size_t n)
+/* Keys that kernels are launched for: whole splits, and few different numbers of them, so that a
+ * recorded step serves many lengths; a split without keys ends at once. The steps are a quarter of
+ * the power of two below. */
+static size_t round_keys(size_t n_keys)
 {
-    enum { BLOCK = 64 };
-    int32_t *to = cuda_of(d)->list.row_pages + at, own[BLOCK];
+    const size_t n_splits = (n_keys + KERNEL_SPLIT_TOKENS - 1) / KERNEL_SPLIT_TOKENS;
+    size_t step = 1;
 
-    ASSERT(at + n <= CUDA_MAX_PAGES);
-    if (page)
-        return cuda_upload(d, to, page, n * sizeof *page);
-    for (size_t i = 0; i < n; i += BLOCK) {
-        for (size_t j = 0; j < BLOCK; j++)
-            own[j] = (int32_t)(i + j);
-        TRY(cuda_upload(d, to + i, own, (n - i < BLOCK ? n - i : BLOCK) * sizeof *own));
-    }
-    return OK;
+    while (step * 8 <= n_splits)
+        step *= 2;
+    return size_align(n_splits, step) * KERNEL_SPLIT_TOKENS;
+}
+
+/* A row's pages behind those of the rows before it; without a list token t is in page t / 64. */
+static void add_pages(int32_t *to, const int32_t *page, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = page ? page[i] : (int32_t)i;
 }
 
 int cuda_set_rows(struct device *d, const struct ops_row *rows, size_t n_rows)
 {
     struct cuda_context *c = cuda_of(d);
     struct kernel_row row[OPS_MAX_ROWS];
-    size_t n_pages = 0;
+    size_t n_pages = 0, max_keys = 0;
 
-    c->max_keys = 0;
     for (size_t r = 0; r < n_rows; r++) {
-        const size_t n_keys = keys_of(rows[r].pos, rows[r].n_prefix);
+        const bool is_none = rows[r].pos == OPS_NO_POS;
+        const size_t n_keys = is_none ? 0 : keys_of(rows[r].pos, rows[r].n_prefix);
         const size_t n = (n_keys + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
 
-        row[r] = (struct kernel_row){(uint32_t)rows[r].pos, (uint32_t)rows[r].n_prefix,
-                                     (uint32_t)n_pages};
-        TRY(send_row_pages(d, rows[r].page, n_pages, n));
+        ASSERT(n_pages + n <= CUDA_MAX_PAGES);
+        row[r] = (struct kernel_row){is_none ? KERNEL_NO_POS : (uint32_t)rows[r].pos,
+                                     is_none ? 0 : (uint32_t)rows[r].n_prefix, (uint32_t)n_pages};
+        add_pages(c->row_pages + n_pages, rows[r].page, n);
         n_pages += n;
-        if (n_keys > c->max_keys)
-            c->max_keys = n_keys;
+        if (n_keys > max_keys)
+            max_keys = n_keys;
     }
+    c->max_keys = round_keys(max_keys);
+    if (n_pages > 0)
+        TRY(cuda_upload(d, c->list.row_pages, c->row_pages, n_pages * sizeof *c->row_pages));
     return n_rows ? cuda_upload(d, c->list.rows, row, n_rows * sizeof *row) : OK;
 }
 

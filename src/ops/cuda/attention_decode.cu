@@ -130,7 +130,7 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// One query head of one token: its splits, in order.
+// One query head of one token: its splits, in order. A row of no sequence has none: zeros.
 static __global__ void __launch_bounds__(THREADS)
     fold_splits(struct kernel_attention a, uint32_t n_splits)
 {
@@ -155,7 +155,7 @@ static __global__ void __launch_bounds__(THREADS)
 
             v = fmaf(part[j], math_exp_neg(part[a.d_head] - most), v);
         }
-        out[j] = v / sum;
+        out[j] = first < end ? v / sum : 0.0f;
     }
 }
 

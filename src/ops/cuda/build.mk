@@ -50,7 +50,7 @@ $(B)/src/ops/cuda/%.cu.o: src/ops/cuda/%.cu $(B)/flags
 	$(call say,NVCC,$<)
 	$(Q)mkdir -p $(@D) && $(NVCC) $(NVCC_FLAGS) -Iinclude -Isrc/ops/cuda/ptx -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
-# ---- the same files as host code: one object that shows ops_open_cuda_shim alone ----
+# ---- the same files as host code: one object that shows ops_open_cuda_shim and cuda_shim_record ----
 SHIM := $(B)/tests/cuda_shim
 SHIM_C := $(filter-out $(CUDA_ALWAYS) %_none.c %/lt.c %/gpus_driver.c,$(wildcard src/ops/cuda/*.c)) src/ops/cuda/lt_none.c
 SHIM_OBJ := $(CUDA_SOURCES:src/ops/cuda/%=$(SHIM)/%.o) $(SHIM_C:src/ops/cuda/%.c=$(SHIM)/%.c.o) \
@@ -68,5 +68,6 @@ $(SHIM)/%.c.o: src/ops/cuda/%.c $(B)/flags
 	$(Q)mkdir -p $(@D) && $(CC) $(CFLAGS_ALL) -isystem tests/cuda_shim $(INCLUDES) -MMD -MP -c $< -o $@
 $(SHIM)/shim.o: $(SHIM_OBJ)
 	$(Q)ld -r --force-group-allocation -o $@.all $^
-	$(Q)objcopy --redefine-sym ops_open_cuda=ops_open_cuda_shim --keep-global-symbol=ops_open_cuda_shim $@.all $@
+	$(Q)objcopy --redefine-sym ops_open_cuda=ops_open_cuda_shim --keep-global-symbol=ops_open_cuda_shim \
+		--keep-global-symbol=cuda_shim_record $@.all $@
 	$(Q)rm -f $@.all

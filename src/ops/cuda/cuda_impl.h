@@ -9,6 +9,7 @@
 #include <cuda_runtime_api.h>
 
 #include "../ops_impl.h"
+#include "../replay.h"
 #include "kernels.h"
 #include "lt.h"
 #include "ops_cuda.h"
@@ -64,8 +65,11 @@ struct cuda_context {
     size_t n_pages_held;
     float theta_held;
     size_t d_head_held;
-    size_t max_keys; /* of ops_set_rows */
-    bool has_range;  /* a profiler's, of the phase */
+    size_t max_keys;     /* of ops_set_rows: at least the longest row's; see attention.c */
+    int32_t *row_pages;  /* [CUDA_MAX_PAGES] of ops_set_rows, on their way */
+    bool has_range;      /* a profiler's, of the phase */
+    bool is_recording;   /* graph.c */
+    const char *refused; /* why the recording at hand is no good; static text */
     uint8_t id[OPS_CUDA_ID_BYTES];
 };
 
@@ -79,6 +83,11 @@ int cuda_status(int code, const char *call, const char *file, int line);
 #define CUDA_TRY(call) TRY(cuda_status((int)(call), #call, __FILE__, __LINE__))
 
 struct kernel_weight cuda_weight(const struct tensor *t);
+
+/* graph.c */
+int cuda_open_replay(struct device *d);
+/* ERR_UNSUPPORTED, logging nothing, in a recording: `what`, static text, cannot be in one. */
+int cuda_refuse_recording(struct cuda_context *c, const char *what);
 
 /* memory.c */
 int cuda_alloc(struct device *d, size_t n_bytes, void **out);

@@ -58,9 +58,11 @@ int kernel_fixed_finish(void *stream, const struct kernel_finish *f);
 
 /* ---- rope.cu ---- */
 enum { KERNEL_PAGE_TOKENS = 64 };
-/* One row: the token's place among its sequence's. */
+#define KERNEL_NO_POS 0xffffffffu
+/* One row: the token's place among its sequence's. A row of no sequence, with n_prefix 0, stores
+ * nothing and sees no keys. */
 struct kernel_row {
-    uint32_t pos, n_prefix;
+    uint32_t pos, n_prefix; /* pos: KERNEL_NO_POS for none */
     uint32_t first_page; /* its page list begins at pages[first_page] */
 };
 struct kernel_pages {

@@ -28,6 +28,7 @@ int cuda_wait(struct cuda_context *c, cudaEvent_t e, const char *what)
     const int64_t start = clock_us();
     cudaError_t state;
 
+    TRY(cuda_refuse_recording(c, "a wait for the GPU"));
     while ((state = cudaEventQuery(e)) == cudaErrorNotReady) {
         const int64_t waited = clock_us() - start;
 
@@ -44,8 +45,10 @@ int cuda_alloc(struct device *d, size_t n_bytes, void **out)
 {
     struct cuda_context *c = cuda_of(d);
     void *p = NULL;
-    cudaError_t e = cudaMalloc(&p, n_bytes > 0 ? n_bytes : 1);
+    cudaError_t e;
 
+    TRY(cuda_refuse_recording(c, "a new block of memory"));
+    e = cudaMalloc(&p, n_bytes > 0 ? n_bytes : 1);
     if (e == cudaErrorMemoryAllocation) {
         size_t n_free = 0, n_total = 0;
 
@@ -60,10 +63,11 @@ int cuda_alloc(struct device *d, size_t n_bytes, void **out)
     return OK;
 }
 
-/* CUDA waits for the kernels that may use the block. */
+/* CUDA waits for the kernels that may use the block. Recorded ones would use it again. */
 void cuda_free(struct device *d, void *p)
 {
-    (void)d;
+    if (d->replay)
+        replay_forget(d->replay);
     if (cudaFree(p) != cudaSuccess)
         log_rank(LOG_WARN, "cuda", "a block could not be freed");
 }
@@ -119,6 +123,7 @@ int cuda_upload(struct device *d, void *dst, const void *host_src, size_t n_byte
 {
     struct cuda_context *c = cuda_of(d);
 
+    TRY(cuda_refuse_recording(c, "a copy from the host"));
     if (is_lent(c, host_src, n_bytes))
         return send_stage(c, dst, c->lent, host_src, n_bytes);
     for (size_t i = 0; i < n_bytes; i += CUDA_STAGE_BYTES) {
@@ -136,6 +141,7 @@ int cuda_download(struct device *d, void *host_dst, const void *src, size_t n_by
 {
     struct cuda_context *c = cuda_of(d);
 
+    TRY(cuda_refuse_recording(c, "a copy to the host"));
     for (size_t i = 0; i < n_bytes; i += CUDA_STAGE_BYTES) {
         const size_t n = n_bytes - i < CUDA_STAGE_BYTES ? n_bytes - i : CUDA_STAGE_BYTES;
         struct cuda_stage *s;
@@ -160,6 +166,7 @@ int cuda_sync(struct device *d)
 {
     struct cuda_context *c = cuda_of(d);
 
+    TRY(cuda_refuse_recording(c, "a wait for the GPU"));
     CUDA_TRY(cudaEventRecord(c->done, c->stream));
     return cuda_wait(c, c->done, "the queued work");
 }

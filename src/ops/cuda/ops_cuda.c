@@ -121,6 +121,8 @@ static void cuda_close(struct device *d)
                      l->value,   l->max,   l->id,        l->sum,  l->topn,
                      l->partial, c->x16,   c->up,        c->bias, c->workspace};
 
+    replay_destroy(d->replay);
+    d->replay = NULL;
     for (size_t i = 0; i < sizeof block / sizeof block[0]; i++)
         if (block[i])
             cuda_free(d, block[i]);
@@ -132,6 +134,7 @@ static void cuda_close(struct device *d)
         cudaEventDestroy(c->done);
     if (c->stream)
         cudaStreamDestroy(c->stream);
+    free(c->row_pages);
     free(c->pages_held);
     free(c);
     free(d);
@@ -259,7 +262,10 @@ static int open_context(struct device *d)
         TRY(lt_open(&c->lt, c->workspace));
     }
     c->pages_held = calloc(CUDA_MAX_PAGES, sizeof *c->pages_held);
-    return c->pages_held ? OK : FAIL(ERR_NOMEM, "page lists");
+    c->row_pages = calloc(CUDA_MAX_PAGES, sizeof *c->row_pages);
+    if (!c->pages_held || !c->row_pages)
+        return FAIL(ERR_NOMEM, "page lists");
+    return cuda_open_replay(d);
 }
 
 int ops_open_cuda(struct device **out, const struct ops_cuda_params *p)

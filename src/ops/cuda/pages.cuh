@@ -20,6 +20,8 @@ __device__ __forceinline__ struct interval row_keys(const struct kernel_pages &k
     const uint32_t pos = row_position(kv, row);
     const uint32_t n_prefix = kv.rows ? kv.rows[row].n_prefix : kv.n_prefix;
 
+    if (pos == KERNEL_NO_POS)
+        return {0, 0};
     if (pos < n_prefix)
         return {0, n_prefix};
     return {window && pos + 1 > window ? pos + 1 - window : 0, pos + 1};

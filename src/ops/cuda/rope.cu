@@ -3,7 +3,7 @@
 // Pair (j, j + d/2) of a head turns by (position + 1) * frequency[j]. Frequencies come from the
 // host, rounded as in ops/ref; the angle is f32, because its rounding is part of the published
 // models; sine and cosine are taken in double and rounded once.
-#include "device.cuh"
+#include "pages.cuh"
 
 enum { THREADS = 128 };
 
@@ -15,7 +15,7 @@ struct place {
 __device__ __forceinline__ struct place place_of(const struct kernel_pages &to, uint32_t row,
                                                  uint32_t d_head)
 {
-    const uint32_t pos = to.rows ? to.rows[row].pos : to.pos0 + row;
+    const uint32_t pos = row_position(to, row);
     const uint32_t index = pos / KERNEL_PAGE_TOKENS, first = to.rows ? to.rows[row].first_page : 0;
     const size_t page = to.pages ? (size_t)to.pages[first + index] : index;
 
@@ -28,6 +28,9 @@ static __global__ void rope_store(struct kernel_rope r)
     const uint32_t row = blockIdx.x, head = blockIdx.y, half = r.d_head / 2;
     const bool is_key = head >= r.n_heads;
     const uint32_t g = head - r.n_heads;
+
+    if (row_position(r.to, row) == KERNEL_NO_POS)
+        return;
     const struct place place = place_of(r.to, row, r.d_head);
     const size_t from = ((size_t)row * r.n_kv_heads + g) * r.d_head;
     const size_t to = place.at + g * r.to.head_stride;

@@ -1,10 +1,13 @@
 // RANKS: 1 2 4
-/* Sums out of range where they stay on the device: counted during a pass, told at its end.
+// TIMEOUT: 600
+// SLOW
+/* GPUs that exchange among themselves, and one alone: nothing passes through the host during a pass.
  *
- * The device is ops/ref, which says that its memory is not the host's, and the group of GPUs is
- * pretended: it sums over the world's ranks what would be in their GPUs. In a pass of several
- * layers one goes wrong in the middle, on one rank: no call fails before tp_check, which fails on
- * all ranks with that layer's name, and the next pass has the bits of host memory again. */
+ * The group of GPUs is pretended: it sums over the world's ranks what would be in their GPUs' memory,
+ * at once or, while a step is recorded, whenever it is replayed. First its sums alone, on ops/ref,
+ * which says that its memory is not the host's: in a pass of several layers one goes wrong in the
+ * middle, on one rank; no call fails before tp_check, which fails on all ranks with that layer's
+ * name. Then whole replicas on the CUDA kernels: recorded steps have the bits of plain ones. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -15,9 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../src/engine/engine_impl.h"
 #include "../../src/ops/ops_impl.h"
 #include "../../src/tp/tp_impl.h"
+#include "engine_case.h"
 #include "ops_case.h"
+#include "ops_device.h"
+#include "ops_step.h"
 #include "ranks.h"
 #include "status.h"
 
@@ -25,9 +32,24 @@ enum { D_MODEL = 24, HEADS = 4, D_HEAD = 16, N_IN = HEADS * D_HEAD, TOK = 3, LAY
 
 /* ---- GPUs that exchange among themselves ---- */
 
+enum { MAX_EXCHANGES = 4096 };
+
+/* One call, kept for as long as the group lives, since records repeat it. */
+struct exchange {
+    struct comm_device *group;
+    void *buf;
+    size_t n_elems;
+    enum dtype type;
+    bool is_max;
+};
+
 struct comm_device {
     struct comm *comm;
+    bool records;
     int n_sums, n_waits;
+    int rc; /* the worst of what happened inside of replays */
+    struct exchange recorded[MAX_EXCHANGES];
+    size_t n_recorded;
 };
 
 int comm_device_create(struct comm_device **out, struct comm *c, void *stream, double timeout_s)
@@ -38,6 +60,7 @@ int comm_device_create(struct comm_device **out, struct comm *c, void *stream, d
     (void)timeout_s;
     assert_non_null(n);
     n->comm = c;
+    n->records = true;
     *out = n;
     return OK;
 }
@@ -47,15 +70,46 @@ void comm_device_destroy(struct comm_device *n)
     free(n);
 }
 
+static int exchange_now(const struct exchange *x)
+{
+    x->group->n_sums += !x->is_max;
+    return x->is_max ? comm_allreduce_max(x->group->comm, x->buf, x->n_elems, x->type)
+                     : comm_allreduce_sum(x->group->comm, x->buf, x->n_elems, x->type);
+}
+
+static void exchange_later(void *ctx)
+{
+    struct exchange *x = ctx;
+    const int rc = exchange_now(x);
+
+    x->group->rc = rc < x->group->rc ? rc : x->group->rc;
+}
+
+static int exchange(const struct exchange *x)
+{
+    struct comm_device *n = x->group;
+    struct exchange *kept = &n->recorded[n->n_recorded];
+
+    assert_true(n->n_recorded < MAX_EXCHANGES);
+    *kept = *x;
+    if (!cuda_shim_record(exchange_later, kept))
+        return exchange_now(x);
+    n->n_recorded++;
+    return OK;
+}
+
 int comm_device_allreduce_sum(struct comm_device *n, void *buf, size_t n_elems, enum dtype t)
 {
-    n->n_sums++;
-    return comm_allreduce_sum(n->comm, buf, n_elems, t);
+    const struct exchange x = {n, buf, n_elems, t, false};
+
+    return exchange(&x);
 }
 
 int comm_device_allreduce_max(struct comm_device *n, void *buf, size_t n_elems, enum dtype t)
 {
-    return comm_allreduce_max(n->comm, buf, n_elems, t);
+    const struct exchange x = {n, buf, n_elems, t, true};
+
+    return exchange(&x);
 }
 
 int comm_device_allgather(struct comm_device *n, const void *in, void *out, size_t n_bytes)
@@ -63,10 +117,15 @@ int comm_device_allgather(struct comm_device *n, const void *in, void *out, size
     return comm_allgather(n->comm, in, out, n_bytes);
 }
 
+bool comm_device_records(const struct comm_device *n)
+{
+    return n->records;
+}
+
 int comm_device_wait(struct comm_device *n)
 {
     n->n_waits++;
-    return OK;
+    return n->rc;
 }
 
 /* ---- passes ---- */
@@ -229,6 +288,125 @@ static void places_are_counted_apart(void **state)
     ASSERT_ALL(f->world, strstr(log_last_error(), says) != NULL);
 }
 
+/* ---- replicas ---- */
+
+/* Every rank has a GPU of its own, and they have found each other. */
+static void open_replica(struct fixture *f, struct engine_case *x, int max_seqs)
+{
+    const struct engine_case_params p = {.max_seqs = max_seqs, .cuda_shim = true};
+
+    ASSERT_ALL(f->world, engine_case_open(x, f->world, &p) == OK);
+    if (comm_size(f->world) > 1)
+        ASSERT_ALL(f->world, comm_device_create(&x->engine->tp->direct, f->world, NULL, 1.0) == OK);
+    ASSERT_ALL(f->world, engine_case_encode(x) == OK);
+}
+
+/* All requests at once, until the last one has ended. */
+static void answer_all(struct fixture *f, struct engine_case *x,
+                       struct engine_case_answer a[ENGINE_REQUESTS])
+{
+    struct engine_case_request q[ENGINE_REQUESTS];
+    int seq[ENGINE_REQUESTS], n = 1;
+
+    for (int i = 0; i < ENGINE_REQUESTS; i++) {
+        engine_case_request(&q[i], &x->cfg, i);
+        q[i].r.generate.n_eos = 0;
+        ASSERT_ALL(f->world, engine_admit(x->engine, &q[i].r, &seq[i]) == OK);
+    }
+    while (n > 0)
+        ASSERT_ALL(f->world, engine_advance(x->engine, &n) == OK);
+    for (int i = 0; i < ENGINE_REQUESTS; i++) {
+        a[i].a.tokens = a[i].tokens;
+        ASSERT_ALL(f->world, engine_leave(x->engine, seq[i], &a[i].a) == OK);
+    }
+}
+
+static void check_same(struct fixture *f, const struct engine_case_answer *got,
+                       const struct engine_case_answer *want)
+{
+    for (int i = 0; i < ENGINE_REQUESTS; i++)
+        ASSERT_ALL(f->world, engine_case_same(&got[i].a, &want[i].a));
+}
+
+/* Steps of 4, 3 and 2 rows, so records have rows of no sequence. The second time round records of
+ * all sizes are there. */
+static void replayed_steps_have_the_bits_of_plain_ones(void **state)
+{
+    struct engine_case_answer plain[ENGINE_REQUESTS], got[ENGINE_REQUESTS];
+    struct fixture *f = *state;
+    struct ops_replay_counts n;
+    struct engine_case x;
+
+    open_replica(f, &x, ENGINE_REQUESTS);
+    answer_all(f, &x, got);
+    n = ops_replay_counts(x.device);
+    ASSERT_ALL(f->world, n.n_plain == 2 && n.n_recorded == 2 && n.n_replayed == 4);
+    answer_all(f, &x, plain);
+    check_same(f, plain, got);
+    n = ops_replay_counts(x.device);
+    ASSERT_ALL(f->world, n.n_plain == 2 && n.n_recorded == 2 && n.n_replayed == 12);
+    ops_replay_off(x.device);
+    answer_all(f, &x, plain);
+    check_same(f, plain, got);
+    n = ops_replay_counts(x.device);
+    ASSERT_ALL(f->world, n.n_replayed == 12 && n.n_dropped == 2);
+    engine_case_close(&x);
+}
+
+/* The library does not let its sums be recorded: everything runs plainly. */
+static void groups_that_cannot_be_recorded_run_plainly(void **state)
+{
+    struct engine_case_answer recorded[ENGINE_REQUESTS], got[ENGINE_REQUESTS];
+    struct fixture *f = *state;
+    struct ops_replay_counts n;
+    struct engine_case x;
+
+    if (comm_size(f->world) != 2)
+        return;
+    open_replica(f, &x, ENGINE_REQUESTS);
+    answer_all(f, &x, recorded);
+    x.engine->tp->direct->records = false;
+    n = ops_replay_counts(x.device);
+    answer_all(f, &x, got);
+    check_same(f, got, recorded);
+    ASSERT_ALL(f->world, ops_replay_counts(x.device).n_replayed == n.n_replayed);
+    engine_case_close(&x);
+}
+
+/* A request that is poisoned between two replayed steps ends, its neighbours do not notice. */
+static void a_replayed_step_tells_of_sums_out_of_range(void **state)
+{
+    struct engine_case_answer want[ENGINE_REQUESTS], got;
+    struct engine_case_request q[ENGINE_REQUESTS];
+    struct fixture *f = *state;
+    int seq[ENGINE_REQUESTS], n = 0;
+    struct engine_case x;
+    struct ops_kv kv;
+
+    open_replica(f, &x, ENGINE_REQUESTS);
+    answer_all(f, &x, want);
+    for (int i = 0; i < ENGINE_REQUESTS; i++) {
+        engine_case_request(&q[i], &x.cfg, i);
+        q[i].r.generate.n_eos = 0;
+        ASSERT_ALL(f->world, engine_admit(x.engine, &q[i].r, &seq[i]) == OK);
+    }
+    ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK && n == 4);
+    kv = kvcache_layer(x.engine->kv, x.engine->request[seq[4]].seq, 1);
+    if (comm_rank(f->world) == 0) /* the shim's device memory is the host's */
+        kv.v[(size_t)kv.page[0] * kv.page_stride] = NAN;
+    while (n > 0)
+        ASSERT_ALL(f->world, engine_advance(x.engine, &n) == OK);
+    ASSERT_ALL(f->world, ops_replay_counts(x.device).n_replayed > 4);
+    ASSERT_ALL(f->world,
+               strstr(engine_error(x.engine, seq[4]), "decoder layer 1, attention output") != NULL);
+    for (int i = 0; i < ENGINE_REQUESTS; i++) {
+        got.a.tokens = got.tokens;
+        ASSERT_ALL(f->world, engine_leave(x.engine, seq[i], &got.a) == (i == 4 ? ERR_INPUT : OK));
+        ASSERT_ALL(f->world, i == 4 || engine_case_same(&got.a, &want[i].a));
+    }
+    engine_case_close(&x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +414,9 @@ int main(void)
         cmocka_unit_test(the_middle_of_a_pass_is_named_at_its_end),
         cmocka_unit_test(host_memory_tells_at_once),
         cmocka_unit_test(places_are_counted_apart),
+        cmocka_unit_test(replayed_steps_have_the_bits_of_plain_ones),
+        cmocka_unit_test(groups_that_cannot_be_recorded_run_plainly),
+        cmocka_unit_test(a_replayed_step_tells_of_sums_out_of_range),
     };
 
     log_init(LOG_ERROR);
