@@ -125,7 +125,7 @@ def main():
         say({"missing": f"{e} (pip install torch transformers)"})
         return
     peer = (Compiled if args.compiled else Transformers)(torch, transformers, args)
-    say({"name": f"transformers {transformers.__version__}, torch {torch.__version__}" + (", compiled and frozen" if args.compiled else "")})
+    say({"name": ("compiled " if args.compiled else "") + f"transformers {transformers.__version__}"})
     for line in sys.stdin:
         say(peer.measure(json.loads(line)["batch"]))
 
