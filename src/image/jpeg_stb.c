@@ -10,28 +10,9 @@
 #include <stdlib.h>
 
 #include "status.h"
-#include "stb_impl.h"
 
-#define STB_IMAGE_IMPLEMENTATION
-#define STB_IMAGE_STATIC
 #define STBI_ONLY_JPEG
-#define STBI_NO_STDIO
-#define STBI_NO_FAILURE_STRINGS
-#define STBI_NO_LINEAR
-#define STBI_NO_HDR
-#define STBI_MALLOC(n) stb_block_alloc(n)
-#define STBI_REALLOC(p, n) stb_block_resize(p, n)
-#define STBI_FREE(p) free(p)
-#define STBI_ASSERT(x) ((x) ? (void)0 : abort())
-
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-#pragma GCC diagnostic ignored "-Wunused-but-set-variable"
-#pragma GCC diagnostic ignored "-Wsign-compare"
-#pragma GCC diagnostic ignored "-Wshadow"
-#include <stb_image.h>
-#pragma GCC diagnostic pop
+#include "stb_static.h"
 
 enum {
     MARKER_DHT = 0xc4,
