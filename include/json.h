@@ -65,5 +65,10 @@ int json_get_bool(const struct json_doc *doc, const struct json *object, const c
 void json_write_string(FILE *f, const char *s, size_t n_bytes);
 /* Shortest form that reads back as the same double; nan and inf become null. */
 void json_write_real(FILE *f, double x);
+/* Members of an object behind its first one: a comma, the key (which needs no escapes), the value. */
+void json_member_string(FILE *f, const char *key, const char *s, size_t n_bytes);
+void json_member_real(FILE *f, const char *key, double x);
+void json_member_int(FILE *f, const char *key, int64_t x);
+void json_member_ints(FILE *f, const char *key, const int *x, size_t n);
 
 #endif

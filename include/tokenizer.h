@@ -7,8 +7,10 @@
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct tokenizer;
 
@@ -75,6 +77,9 @@ struct box {
  * skipped and counted. Writes at most cap boxes; returns how many were found. */
 size_t boxes_parse(const char *text, size_t n_bytes, int width_px, int height_px, struct box *out,
                    size_t cap, size_t *n_malformed);
+/* ,"boxes":[...],"malformed_boxes":N: members of a JSON object, as every output has them. */
+void boxes_write_json(FILE *f, const struct box *box, size_t n, size_t n_malformed,
+                      bool has_pixels);
 
 const char *tokenizer_library(void); /* "0.1.97" */
 

@@ -1,9 +1,10 @@
-/* Writing JSON text: strings and numbers; brackets and commas are the caller's.
+/* Writing JSON text: strings, numbers and members; brackets are the caller's.
  *
  * Strings may come from anywhere (file names, model output), so what is not UTF-8 is replaced by
  * U+FFFD (see utf8.h), and what is written always parses. */
 #include "json.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -73,4 +74,29 @@ void json_write_real(FILE *f, double x)
             break;
     }
     fputs(text, f);
+}
+
+void json_member_string(FILE *f, const char *key, const char *s, size_t n_bytes)
+{
+    fprintf(f, ",\"%s\":", key);
+    json_write_string(f, s, n_bytes);
+}
+
+void json_member_real(FILE *f, const char *key, double x)
+{
+    fprintf(f, ",\"%s\":", key);
+    json_write_real(f, x);
+}
+
+void json_member_int(FILE *f, const char *key, int64_t x)
+{
+    fprintf(f, ",\"%s\":%" PRId64, key, x);
+}
+
+void json_member_ints(FILE *f, const char *key, const int *x, size_t n)
+{
+    fprintf(f, ",\"%s\":[", key);
+    for (size_t i = 0; i < n; i++)
+        fprintf(f, "%s%d", i ? "," : "", x[i]);
+    fputc(']', f);
 }

@@ -48,23 +48,11 @@ static void print_tsv(FILE *f, const struct answer_row *r)
 
 /* ---- JSON ---- */
 
-static void print_string(FILE *f, const char *key, const char *s, size_t n)
-{
-    fprintf(f, ",\"%s\":", key);
-    json_write_string(f, s, n);
-}
-
-static void print_real(FILE *f, const char *key, double x)
-{
-    fprintf(f, ",\"%s\":", key);
-    json_write_real(f, x);
-}
-
 /* "image": one name; several are "images": an array. */
 static void print_images(FILE *f, const struct answer_row *r)
 {
     if (r->n_images == 1) {
-        print_string(f, "image", r->image[0].name, strlen(r->image[0].name));
+        json_member_string(f, "image", r->image[0].name, strlen(r->image[0].name));
         return;
     }
     fputs(",\"images\":[", f);
@@ -91,31 +79,7 @@ static void print_sizes(FILE *f, const struct answer_row *r)
     fputc(']', f);
 }
 
-static void print_ints(FILE *f, const char *key, const int *v, int n)
-{
-    fprintf(f, ",\"%s\":[", key);
-    for (int i = 0; i < n; i++)
-        fprintf(f, "%s%d", i ? "," : "", v[i]);
-    fputc(']', f);
-}
-
 /* Which of several images a box lies in is not said in the answer, so there it has no pixels. */
-static void print_box(FILE *f, const struct box *b, bool has_pixels)
-{
-    fputs("{\"label\":", f);
-    json_write_string(f, b->label, b->n_label);
-    if (has_pixels) {
-        fputs(",\"xyxy\":[", f);
-        for (int i = 0; i < 4; i++)
-            fprintf(f, "%s%.2f", i ? "," : "", (double)b->xyxy_px[i]);
-        fputc(']', f);
-    }
-    print_ints(f, "loc", b->loc, 4);
-    if (b->n_seg > 0)
-        print_ints(f, "seg", b->seg, b->n_seg);
-    fputc('}', f);
-}
-
 static int print_boxes(FILE *f, const struct answer_row *r)
 {
     const struct image_info *info = &r->picture[0].info;
@@ -129,12 +93,7 @@ static int print_boxes(FILE *f, const struct answer_row *r)
     if (!box)
         return FAIL(ERR_NOMEM, "%zu boxes", n);
     boxes_parse(r->text, r->n_text, info->width_px, info->height_px, box, n, &n_malformed);
-    fputs(",\"boxes\":[", f);
-    for (size_t i = 0; i < n; i++) {
-        fputs(i ? "," : "", f);
-        print_box(f, &box[i], r->n_images == 1);
-    }
-    fprintf(f, "],\"malformed_boxes\":%zu", n_malformed);
+    boxes_write_json(f, box, n, n_malformed, r->n_images == 1);
     free(box);
     return OK;
 }
@@ -143,11 +102,11 @@ static void print_answer(FILE *f, const struct answer_row *r)
 {
     const struct answer *a = r->answer;
 
-    print_string(f, "text", r->text, r->n_text);
-    print_ints(f, "tokens", a->tokens, a->n_tokens);
-    print_real(f, "logprob", a->logprob);
+    json_member_string(f, "text", r->text, r->n_text);
+    json_member_ints(f, "tokens", a->tokens, (size_t)a->n_tokens);
+    json_member_real(f, "logprob", a->logprob);
     if (r->session->options->beams > 1)
-        print_real(f, "score", a->score);
+        json_member_real(f, "score", a->score);
     fprintf(f, ",\"finish\":\"%s\"", a->finish == FINISH_EOS ? "eos" : "length");
 }
 
@@ -171,12 +130,12 @@ static void print_run(FILE *f, const struct answer_row *r)
     const struct answers_memory *m = &r->memory;
 
     fprintf(f, ",\"window\":\"%s\"", s->options->window == DECODER_WINDOW_HF ? "hf" : "none");
-    print_real(f, "attn_softcap", (double)s->cfg.text.attn_softcap);
-    print_real(f, "logit_softcap", (double)s->cfg.text.logit_softcap);
+    json_member_real(f, "attn_softcap", (double)s->cfg.text.attn_softcap);
+    json_member_real(f, "logit_softcap", (double)s->cfg.text.logit_softcap);
     print_times(f, r);
     fprintf(f, ",\"ranks\":%d,\"device\":\"%s\",\"threads\":%d", comm_size(s->comm),
             ops_name(s->machine.device), s->machine.n_threads);
-    print_string(f, "model", s->options->model, strlen(s->options->model));
+    json_member_string(f, "model", s->options->model, strlen(s->options->model));
     fprintf(f, ",\"weights\":\"%s\"", s->weights_held);
     fprintf(f,
             ",\"memory\":{\"weights\":%lld,\"kv\":%lld,\"step\":%lld,\"features\":%lld,"
@@ -193,7 +152,7 @@ static int print_json(FILE *f, const struct answer_row *r)
 
     fprintf(f, "{\"status\":\"%s\"", good ? "ok" : "error");
     print_images(f, r);
-    print_string(f, "prompt", r->prompt, strlen(r->prompt));
+    json_member_string(f, "prompt", r->prompt, strlen(r->prompt));
     if (good) {
         print_answer(f, r);
         print_sizes(f, r);
@@ -201,7 +160,7 @@ static int print_json(FILE *f, const struct answer_row *r)
         print_run(f, r);
     } else {
         fprintf(f, ",\"code\":\"%s\"", status_name(r->note->rc));
-        print_string(f, "error", r->note->text, strlen(r->note->text));
+        json_member_string(f, "error", r->note->text, strlen(r->note->text));
     }
     fputs("}\n", f);
     return rc;

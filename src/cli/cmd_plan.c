@@ -160,12 +160,6 @@ static void print_text(FILE *f, const struct plan *p)
                 ceil(p->row[p->chosen].load_s));
 }
 
-static void print_number(FILE *f, const char *key, double value)
-{
-    fprintf(f, ",\"%s\":", key);
-    json_write_real(f, value);
-}
-
 static void print_json_row(FILE *f, const struct plan *p, int i)
 {
     const struct plan_row *r = &p->row[i];
@@ -174,15 +168,15 @@ static void print_json_row(FILE *f, const struct plan *p, int i)
             "%s{\"tp\":%d,\"replicas\":%d,\"idle\":%d,\"fits\":%s,\"chosen\":%s,\"vision\":\"%s\"",
             i ? "," : "", r->tp, r->replicas, r->idle, r->fits ? "true" : "false",
             i == p->chosen ? "true" : "false", r->vision_by_image ? "data" : "tensor");
-    print_number(f, "rank_bytes", r->rank_bytes);
-    print_number(f, "vision_s", r->vision_s);
-    print_number(f, "prefill_s", r->prefill_s);
-    print_number(f, "step_s", r->step_s);
-    print_number(f, "images_per_s", r->images_per_s);
-    print_number(f, "exchange_share", r->exchange_share);
-    print_number(f, "load_s", r->load_s);
-    print_number(f, "total_s", r->total_s);
-    print_number(f, "node_hours", r->node_hours);
+    json_member_real(f, "rank_bytes", r->rank_bytes);
+    json_member_real(f, "vision_s", r->vision_s);
+    json_member_real(f, "prefill_s", r->prefill_s);
+    json_member_real(f, "step_s", r->step_s);
+    json_member_real(f, "images_per_s", r->images_per_s);
+    json_member_real(f, "exchange_share", r->exchange_share);
+    json_member_real(f, "load_s", r->load_s);
+    json_member_real(f, "total_s", r->total_s);
+    json_member_real(f, "node_hours", r->node_hours);
     fputc('}', f);
 }
 

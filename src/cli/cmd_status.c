@@ -259,8 +259,7 @@ static void print_text(FILE *f, const struct view *v)
 
 static void print_key(FILE *f, const char *key, const char *text)
 {
-    fprintf(f, ",\"%s\":", key);
-    json_write_string(f, text, strlen(text));
+    json_member_string(f, key, text, strlen(text));
 }
 
 static void print_json_rank(FILE *f, const struct comm_where *w)

@@ -8,51 +8,40 @@
 #include "json.h"
 #include "status.h"
 
-static void print_int(FILE *f, const char *key, int value)
-{
-    fprintf(f, ",\"%s\":%d", key, value);
-}
-
-static void print_real(FILE *f, const char *key, float value)
-{
-    fprintf(f, ",\"%s\":", key);
-    json_write_real(f, (double)value);
-}
-
 static void print_vision(FILE *f, const struct vision_config *v)
 {
     fprintf(f, "{\"image_px\":%d", v->image_px);
-    print_int(f, "patch_px", v->patch_px);
-    print_int(f, "n_patches", v->n_patches);
-    print_int(f, "d_model", v->d_model);
-    print_int(f, "n_heads", v->n_heads);
-    print_int(f, "d_head", v->d_head);
-    print_int(f, "d_ff", v->d_ff);
-    print_int(f, "n_layers", v->n_layers);
-    print_real(f, "eps", v->eps);
+    json_member_int(f, "patch_px", v->patch_px);
+    json_member_int(f, "n_patches", v->n_patches);
+    json_member_int(f, "d_model", v->d_model);
+    json_member_int(f, "n_heads", v->n_heads);
+    json_member_int(f, "d_head", v->d_head);
+    json_member_int(f, "d_ff", v->d_ff);
+    json_member_int(f, "n_layers", v->n_layers);
+    json_member_real(f, "eps", (double)v->eps);
     fputc('}', f);
 }
 
 static void print_text(FILE *f, const struct text_config *t)
 {
     fprintf(f, "{\"d_model\":%d", t->d_model);
-    print_int(f, "n_heads", t->n_heads);
-    print_int(f, "n_kv_heads", t->n_kv_heads);
-    print_int(f, "d_head", t->d_head);
-    print_int(f, "d_ff", t->d_ff);
-    print_int(f, "n_layers", t->n_layers);
-    print_int(f, "n_vocab", t->n_vocab);
-    print_real(f, "eps", t->eps);
-    print_real(f, "rope_theta", t->rope_theta);
-    print_real(f, "attn_scale", t->attn_scale);
-    print_real(f, "attn_softcap", t->attn_softcap);
-    print_real(f, "logit_softcap", t->logit_softcap);
-    print_int(f, "window", t->window);
+    json_member_int(f, "n_heads", t->n_heads);
+    json_member_int(f, "n_kv_heads", t->n_kv_heads);
+    json_member_int(f, "d_head", t->d_head);
+    json_member_int(f, "d_ff", t->d_ff);
+    json_member_int(f, "n_layers", t->n_layers);
+    json_member_int(f, "n_vocab", t->n_vocab);
+    json_member_real(f, "eps", (double)t->eps);
+    json_member_real(f, "rope_theta", (double)t->rope_theta);
+    json_member_real(f, "attn_scale", (double)t->attn_scale);
+    json_member_real(f, "attn_softcap", (double)t->attn_softcap);
+    json_member_real(f, "logit_softcap", (double)t->logit_softcap);
+    json_member_int(f, "window", t->window);
     fputs(",\"sliding\":\"", f); /* s or f for each layer */
     for (int i = 0; i < t->n_layers; i++)
         fputc(t->sliding[i] ? 's' : 'f', f);
     fprintf(f, "\",\"tied\":%s", t->tied ? "true" : "false");
-    print_int(f, "max_positions", t->max_positions);
+    json_member_int(f, "max_positions", t->max_positions);
     fputc('}', f);
 }
 
@@ -62,9 +51,9 @@ void config_text_print(FILE *f, const struct model_config *c)
     print_vision(f, &c->vision);
     fputs(",\"text\":", f);
     print_text(f, &c->text);
-    print_int(f, "image_token", c->image_token);
-    print_int(f, "bos", c->bos);
-    print_int(f, "pad", c->pad);
+    json_member_int(f, "image_token", c->image_token);
+    json_member_int(f, "bos", c->bos);
+    json_member_int(f, "pad", c->pad);
     fputs(",\"eos\":[", f);
     for (int i = 0; i < c->n_eos; i++)
         fprintf(f, "%s%d", i ? "," : "", c->eos[i]);

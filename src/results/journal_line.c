@@ -96,10 +96,8 @@ static int seal(FILE *f, char **text, size_t *n)
 
 static void put_text(FILE *f, const char *key, const char *s)
 {
-    if (!s)
-        return;
-    fprintf(f, ",\"%s\":", key);
-    json_write_string(f, s, strlen(s));
+    if (s)
+        json_member_string(f, key, s, strlen(s));
 }
 
 /* As json_write_string, with U+FFFD for NUL. */
@@ -107,9 +105,8 @@ static int put_answer(FILE *f, const char *text, size_t n)
 {
     char *copy;
 
-    fputs(",\"text\":", f);
     if (n == 0 || !memchr(text, '\0', n)) {
-        json_write_string(f, text, n);
+        json_member_string(f, "text", text, n);
         return OK;
     }
     copy = malloc(n);
@@ -117,7 +114,7 @@ static int put_answer(FILE *f, const char *text, size_t n)
         return FAIL(ERR_NOMEM, "an answer of %zu bytes", n);
     for (size_t i = 0; i < n; i++)
         copy[i] = text[i] ? text[i] : (char)0xff; /* not UTF-8, hence replaced */
-    json_write_string(f, copy, n);
+    json_member_string(f, "text", copy, n);
     free(copy);
     return OK;
 }
@@ -172,8 +169,8 @@ static int put_good(FILE *f, const struct result *r)
         ASSERT(r->tokens[i] >= 0);
         fprintf(f, "%s%d", i ? "," : "", (int)r->tokens[i]);
     }
-    fprintf(f, "],\"finish\":\"%s\",\"logprob\":", r->finish == RESULT_EOS ? "eos" : "length");
-    json_write_real(f, r->logprob);
+    fprintf(f, "],\"finish\":\"%s\"", r->finish == RESULT_EOS ? "eos" : "length");
+    json_member_real(f, "logprob", r->logprob);
     return OK;
 }
 

@@ -7,44 +7,10 @@
 
 static void put_text(FILE *f, const char *key, const char *s)
 {
-    fprintf(f, ",\"%s\":", key);
     if (s)
-        json_write_string(f, s, strlen(s));
+        json_member_string(f, key, s, strlen(s));
     else
-        fputs("null", f);
-}
-
-static void put_ints(FILE *f, const char *key, const int *v, int n)
-{
-    fprintf(f, ",\"%s\":[", key);
-    for (int i = 0; i < n; i++)
-        fprintf(f, "%s%d", i ? "," : "", v[i]);
-    fputc(']', f);
-}
-
-static void put_box(FILE *f, const struct box *b, bool has_pixels)
-{
-    fputs("{\"label\":", f);
-    json_write_string(f, b->label, b->n_label);
-    if (has_pixels)
-        fprintf(f, ",\"xyxy\":[%.2f,%.2f,%.2f,%.2f]", (double)b->xyxy_px[0], (double)b->xyxy_px[1],
-                (double)b->xyxy_px[2], (double)b->xyxy_px[3]);
-    put_ints(f, "loc", b->loc, 4);
-    if (b->n_seg > 0)
-        put_ints(f, "seg", b->seg, b->n_seg);
-    fputc('}', f);
-}
-
-static void put_boxes(FILE *f, const struct pack_record *rec)
-{
-    if (rec->n_boxes + rec->n_malformed == 0)
-        return;
-    fputs(",\"boxes\":[", f);
-    for (size_t i = 0; i < rec->n_boxes; i++) {
-        fputs(i ? "," : "", f);
-        put_box(f, &rec->box[i], rec->has_pixels);
-    }
-    fprintf(f, "],\"malformed_boxes\":%zu", rec->n_malformed);
+        fprintf(f, ",\"%s\":null", key);
 }
 
 static void put_identity(FILE *f, const struct result *r)
@@ -66,14 +32,13 @@ static int put_result(struct sink *s, const struct pack_record *rec)
     put_identity(f, r);
     if (r->suffix)
         put_text(f, "suffix", r->suffix);
-    fputs(",\"text\":", f);
-    json_write_string(f, r->text, r->n_text);
-    fprintf(f, ",\"tokens\":%zu,\"token_ids\":[", r->n_tokens);
-    for (size_t i = 0; i < r->n_tokens; i++)
-        fprintf(f, "%s%d", i ? "," : "", (int)r->tokens[i]);
-    fprintf(f, "],\"finish\":\"%s\",\"logprob\":", r->finish == RESULT_EOS ? "eos" : "length");
-    json_write_real(f, r->logprob);
-    put_boxes(f, rec);
+    json_member_string(f, "text", r->text, r->n_text);
+    json_member_int(f, "tokens", (int64_t)r->n_tokens);
+    json_member_ints(f, "token_ids", r->tokens, r->n_tokens);
+    fprintf(f, ",\"finish\":\"%s\"", r->finish == RESULT_EOS ? "eos" : "length");
+    json_member_real(f, "logprob", r->logprob);
+    if (rec->n_boxes + rec->n_malformed > 0)
+        boxes_write_json(f, rec->box, rec->n_boxes, rec->n_malformed, rec->has_pixels);
     fputs("}\n", f);
     return OK;
 }

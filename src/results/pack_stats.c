@@ -39,11 +39,6 @@ void pack_stats_add(struct pack_stats *st, const struct pack_record *rec)
     st->n_malformed += (int64_t)rec->n_malformed;
 }
 
-static void put_count(FILE *f, const char *key, int64_t n)
-{
-    fprintf(f, ",\"%s\":%lld", key, (long long)n);
-}
-
 static void put_seconds(FILE *f, const struct pack_stats *st)
 {
     fprintf(f,
@@ -59,13 +54,13 @@ int pack_stats_write(const struct pack_stats *st, const struct pack *p, int64_t 
 
     TRY(results_file_create(&file, p->dir, "stats.json", p->moments));
     fprintf(file.f, "{\"results\":%lld", (long long)st->n_results);
-    put_count(file.f, "errors", st->n_errors);
+    json_member_int(file.f, "errors", st->n_errors);
     if (n_missing >= 0)
-        put_count(file.f, "missing", n_missing);
-    put_count(file.f, "tokens", st->n_tokens);
-    put_count(file.f, "cut_at_max_tokens", st->n_length);
-    put_count(file.f, "boxes", st->n_boxes);
-    put_count(file.f, "malformed_boxes", st->n_malformed);
+        json_member_int(file.f, "missing", n_missing);
+    json_member_int(file.f, "tokens", st->n_tokens);
+    json_member_int(file.f, "cut_at_max_tokens", st->n_length);
+    json_member_int(file.f, "boxes", st->n_boxes);
+    json_member_int(file.f, "malformed_boxes", st->n_malformed);
     put_seconds(file.f, st);
     fputs(",\"error_classes\":{", file.f);
     for (size_t i = 0; i < STATS_CLASSES && st->class[i].n > 0; i++) {

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "json.h"
 #include "tokenizer.h"
 
 enum { LOC_DIGITS = 4, SEG_DIGITS = 3, LOC_MAX = 1023, SEG_MAX = 127, N_LOC = 4, N_SEG = 16 };
@@ -124,4 +125,27 @@ size_t boxes_parse(const char *text, size_t n_bytes, int width_px, int height_px
     }
     *n_malformed = n_bad;
     return n_found;
+}
+
+static void write_box(FILE *f, const struct box *b, bool has_pixels)
+{
+    fputs("{\"label\":", f);
+    json_write_string(f, b->label, b->n_label);
+    if (has_pixels)
+        fprintf(f, ",\"xyxy\":[%.2f,%.2f,%.2f,%.2f]", (double)b->xyxy_px[0], (double)b->xyxy_px[1],
+                (double)b->xyxy_px[2], (double)b->xyxy_px[3]);
+    json_member_ints(f, "loc", b->loc, N_LOC);
+    if (b->n_seg > 0)
+        json_member_ints(f, "seg", b->seg, (size_t)b->n_seg);
+    fputc('}', f);
+}
+
+void boxes_write_json(FILE *f, const struct box *box, size_t n, size_t n_malformed, bool has_pixels)
+{
+    fputs(",\"boxes\":[", f);
+    for (size_t i = 0; i < n; i++) {
+        fputs(i ? "," : "", f);
+        write_box(f, &box[i], has_pixels);
+    }
+    fprintf(f, "],\"malformed_boxes\":%zu", n_malformed);
 }

@@ -319,6 +319,26 @@ static void reals_are_written_short_and_exact(void **state)
     }
 }
 
+static void members_are_written(void **state)
+{
+    const int list[] = {7, -1};
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+
+    (void)state;
+    assert_non_null(f);
+    json_member_string(f, "s", "a\"b", 3);
+    json_member_real(f, "x", 0.5);
+    json_member_int(f, "i", INT64_MIN);
+    json_member_ints(f, "l", list, 2);
+    json_member_ints(f, "none", list, 0);
+    fclose(f);
+    assert_string_equal(text, ",\"s\":\"a\\\"b\",\"x\":0.5,\"i\":-9223372036854775808,"
+                              "\"l\":[7,-1],\"none\":[]");
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -331,6 +351,7 @@ int main(void)
         cmocka_unit_test(strings_are_written_escaped),
         cmocka_unit_test(any_bytes_are_written_as_valid_json),
         cmocka_unit_test(reals_are_written_short_and_exact),
+        cmocka_unit_test(members_are_written),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
