@@ -31,7 +31,7 @@ Usage: launch/hosts.sh --hosts LIST | --hostfile FILE [OPTIONS] -- PROGRAM ARGS.
   --hosts LIST      names, by commas
   --hostfile FILE   a name a line; # begins a comment
   --per-host N      ranks on each host; default: one for each NUMA node of this host
-  --threads N       threads of a rank; default: cores of this host / ranks per host
+  --threads N       cores to bind a rank to, and so its threads; default: cores of this host / ranks per host
   --bind WHERE      core (default): cores of its own for each rank; numa, socket: the whole NUMA
                     node or socket; none
   --interface IF    networks (10.1.0.0/16) to talk over, or interfaces (ib0), if they are called
@@ -210,7 +210,6 @@ offer_root
 place_ranks
 set_network
 [[ -z $time_limit ]] || command+=(--timeout "$time_limit")
-command+=(-x "OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}")
 [[ -z ${LD_LIBRARY_PATH:-} ]] || command+=(-x LD_LIBRARY_PATH)
 if [[ -n ${MPIRUN_ARGS:-} ]]; then
     read -r -a more <<<"$MPIRUN_ARGS"

@@ -58,7 +58,6 @@ static int start_session(struct batch *b)
 {
     const struct engine_params e = batch_engine_params(&b->plan, b->options);
 
-    TRY(machine_plan(b->world, b->options->threads, &b->threads));
     if (b->plan.layout.replica < 0)
         return OK;
     TRY(session_open(&b->session, b->options, b->group, b->helper));
@@ -422,8 +421,9 @@ static int run_all(struct batch *b, int *exit_status)
     TRY(comm_split(b->world,
                    b->plan.layout.replica < 0 ? b->plan.layout.replicas : b->plan.layout.replica,
                    &b->group));
+    TRY(machine_plan(b->world, b->options->threads, &b->threads));
     if (b->options->preflight)
-        TRY(preflight_run(b->options, b->world, b->group, stderr));
+        TRY(preflight_run(b->options, &b->threads, b->world, b->group, stderr));
     TRY(comm_agree(b->world, start_session(b)));
     TRY(check_same_model(b));
     TRY(comm_agree(b->world, is_root(b) ? describe(b) : OK));

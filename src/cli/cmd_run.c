@@ -200,7 +200,7 @@ static int run_jobs(struct runner *r, struct comm *c, struct image_helper *helpe
     TRY(jobs_create(&r->jobs, r->options, c));
     r->form = form_of(r);
     if (r->options->preflight)
-        TRY(preflight_run(r->options, c, c, stderr));
+        TRY(preflight_run(r->options, NULL, c, c, stderr));
     TRY(session_open(&r->session, r->options, c, helper));
     TRY(runner_start(r));
     for (size_t i = 0; i < r->jobs.n_jobs; i++)

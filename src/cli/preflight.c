@@ -39,6 +39,7 @@ struct facts { /* of one rank */
 
 struct preflight {
     const struct options *options;
+    const struct topology_plan *plan; /* of machine_plan, or NULL: made here */
     struct comm *world, *group;
     struct facts own, *all; /* [ranks of the world] */
     FILE *f;
@@ -124,10 +125,12 @@ free_buf:
 
 static int run_vector(struct preflight *p)
 {
-    const struct machine_params params = machine_params_of(p->options);
+    struct machine_params params = machine_params_of(p->options);
     struct machine m;
-    int rc = machine_open(&m, &params, p->world);
+    int rc;
 
+    params.plan = p->plan;
+    rc = machine_open(&m, &params, p->world);
     if (rc == OK)
         rc = comm_agree(p->world, test_vector_run(m.device, &p->own.vector));
     p->own.n_threads = m.n_threads;
@@ -268,10 +271,12 @@ static int compare_vectors(const struct preflight *p)
                : ERR_MISMATCH;
 }
 
-int preflight_run(const struct options *o, struct comm *world, struct comm *group, FILE *f)
+int preflight_run(const struct options *o, const struct topology_plan *plan, struct comm *world,
+                  struct comm *group, FILE *f)
 {
     const bool is_told = comm_rank(world) == 0 && o->log_format == LOG_TEXT; /* no JSON */
-    struct preflight p = {.options = o, .world = world, .group = group, .f = is_told ? f : NULL};
+    struct preflight p = {
+        .options = o, .plan = plan, .world = world, .group = group, .f = is_told ? f : NULL};
     int rc = collect(&p);
 
     if (rc == OK && p.f)

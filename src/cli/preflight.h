@@ -10,9 +10,12 @@
 
 #include "comm.h"
 #include "options.h"
+#include "topology.h"
 
 /* Collective over world. group: this rank's replica, or world itself. ERR_MISMATCH, with the hosts'
- * names, when test vectors differ; what is merely slow is a warning. f is written by rank 0. */
-int preflight_run(const struct options *o, struct comm *world, struct comm *group, FILE *f);
+ * names, when test vectors differ; what is merely slow is a warning. f is written by rank 0. plan: of
+ * machine_plan over world, or NULL: made here. */
+int preflight_run(const struct options *o, const struct topology_plan *plan, struct comm *world,
+                  struct comm *group, FILE *f);
 
 #endif

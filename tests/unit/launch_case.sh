@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 tmp=$(mktemp -d "${TEST_TMP:-${TMPDIR:-/tmp}}/launch.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
-unset RANKS MPIRUN MPIRUN_ARGS BIND PALIGRID OMP_NUM_THREADS LD_LIBRARY_PATH "${!OMPI_@}" "${!PRTE_@}" "${!SLURM_@}"
+unset RANKS MPIRUN MPIRUN_ARGS BIND PALIGRID LD_LIBRARY_PATH "${!OMPI_@}" "${!PRTE_@}" "${!SLURM_@}"
 export PATH="$tmp:$PATH"
 
 pretend() { # COMMAND OUTPUT

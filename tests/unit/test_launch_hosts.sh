@@ -13,10 +13,10 @@ pretend mpirun "mpirun (Open MPI) 4.1.4"
 pretend id 1000
 watch="--mca oob_tcp_keepalive_time 10 --mca oob_tcp_keepalive_intvl 3 --mca oob_tcp_keepalive_probes 3"
 same "a rank for each NUMA node, cores shared" \
-    "mpirun --host a:2\\,b:2 -n 4 --map-by slot:PE=4 --bind-to core $watch -x OMP_NUM_THREADS=4 prog x" \
+    "mpirun --host a:2\\,b:2 -n 4 --map-by slot:PE=4 --bind-to core $watch prog x" \
     "$(line --hosts a,b -- prog x)"
 same "as many as asked for" \
-    "mpirun --host a:8\\,b:8 -n 16 --map-by slot:PE=1 --bind-to core $watch -x OMP_NUM_THREADS=1 prog" \
+    "mpirun --host a:8\\,b:8 -n 16 --map-by slot:PE=1 --bind-to core $watch prog" \
     "$(line --hosts a,b --per-host 8 -- prog)"
 holds "more ranks than cores" \
     "-n 9 --map-by slot --bind-to none --oversubscribe --mca mpi_yield_when_idle 1 --mca oob" \
@@ -28,8 +28,8 @@ holds "a lost host" "keepalive_time 3 --mca oob_tcp_keepalive_intvl 1 " "$(line 
 holds "a time limit" "--timeout 60 " "$(line --hosts a --time-limit 60 -- prog)"
 holds "an agent" "--mca plm_rsh_agent ssh\\ -q " "$(line --hosts a --agent 'ssh -q' -- prog)"
 holds "GPUs" "/launch/gpu_of_rank.sh 4 prog" "$(line --hosts a --gpus 4 -- prog)"
-holds "the user's threads and libraries" "-x OMP_NUM_THREADS=3 -x LD_LIBRARY_PATH prog" \
-    "$(OMP_NUM_THREADS=3 LD_LIBRARY_PATH=/l line --hosts a -- prog)"
+holds "the user's libraries" "-x LD_LIBRARY_PATH prog" \
+    "$(LD_LIBRARY_PATH=/l line --hosts a -- prog)"
 printf '# ours\nn1 slots=4\n\n n9\nn2 # second\n' | sed '/n9/d' >"$tmp/hosts"
 holds "a host file" "--host n1:2\\,n2:2 -n 4" "$(line --hostfile "$tmp/hosts" -- prog)"
 
