@@ -27,4 +27,17 @@ void sampler_destroy(struct sampler *s);
 int sampler_draw(struct sampler *s, const struct sampler_params *p, const float *logits,
                  uint64_t record, uint32_t step, int32_t *token);
 
+/* The same draw from the best logits alone, in falling order, equal ones by rising id: so a row need
+ * not be complete, or in host memory. n <= n_vocab. */
+struct sampler_best {
+    const float *logit;
+    const int32_t *id;
+    size_t n;
+};
+/* *token is -1 where the n best do not settle it: top-k is off or not below n, or its ties may go
+ * on beyond the last. Then sampler_draw does. */
+int sampler_draw_best(struct sampler *s, const struct sampler_params *p,
+                      const struct sampler_best *best, uint64_t record, uint32_t step,
+                      int32_t *token);
+
 #endif

@@ -121,9 +121,10 @@ void engine_case_request(struct engine_case_request *q, const struct model_confi
     static const struct {
         int n_images, n_text, n_new;
         float temperature;
+        int top_k;
     } row[ENGINE_REQUESTS] = {
-        {1, 3, 7, 0.0f}, {2, 61, ENGINE_NEW, 0.9f}, {1, 12, 1, 0.0f},
-        {2, 5, 5, 0.0f}, {1, 55, ENGINE_NEW, 0.0f},
+        {1, 3, 7, 0.0f, 0},  {2, 61, ENGINE_NEW, 0.9f, 0}, {1, 12, 1, 0.0f, 0},
+        {2, 5, 5, 0.7f, 12}, {1, 55, ENGINE_NEW, 0.0f, 0},
     };
     const int n_image_ids = row[i].n_images * cfg->vision.n_patches;
     const int n_ids = n_image_ids + row[i].n_text;
@@ -141,7 +142,10 @@ void engine_case_request(struct engine_case_request *q, const struct model_confi
         .generate = {.max_new_tokens = row[i].n_new,
                      .n_beams = 1,
                      .length_penalty = 1.0f,
-                     .sampler = {.temperature = row[i].temperature, .top_p = 1.0f, .seed = 11},
+                     .sampler = {.temperature = row[i].temperature,
+                                 .top_k = row[i].top_k,
+                                 .top_p = 1.0f,
+                                 .seed = 11},
                      .record = 1000 + (uint64_t)i},
     };
 }

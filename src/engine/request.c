@@ -2,8 +2,8 @@
  * sampled or fed from outside.
  *
  * Every rank takes the same decisions from the same numbers: the best tokens come from an exchange
- * that gives all ranks the same pairs, a sampled one from the complete row of logits and a
- * counter-based random number. A row of a step has the same bits whatever stands beside it, so one
+ * that gives all ranks the same pairs, a sampled one from the best few, or the complete row of
+ * logits, and a counter-based random number. A row of a step has the same bits whatever stands beside it, so one
  * request alone and many together are the same code and the same answers. */
 #include "clock.h"
 #include "engine_impl.h"
@@ -107,22 +107,55 @@ static void append(struct request *r, int32_t token, double logprob)
     r->last_us = clock_us();
 }
 
+/* Draws from the best few of row `row`, so that the row need not come to the host; *token -1 where
+ * these do not settle it. Ties with the k-th are kept, hence some more than k. */
+static int draw_from_best(struct engine *e, const struct request *r, const float *logits_row,
+                          int32_t *token, float *logit)
+{
+    enum { MORE = 8 };
+    const struct sampler_params *p = &r->g.sampler;
+    const size_t n = (size_t)p->top_k + MORE;
+    float value[TP_MAX_BEST];
+    int32_t id[TP_MAX_BEST];
+    const struct sampler_best best = {value, id, n};
+
+    *token = -1;
+    if (p->top_k < 1 || n > TP_MAX_BEST || n > (size_t)e->cfg.text.n_vocab)
+        return OK;
+    TRY(tp_topn(e->tp, logits_row, 1, n, value, id));
+    TRY(sampler_draw_best(e->sampler, p, &best, r->g.record, (uint32_t)r->n_tokens, token));
+    for (size_t i = 0; i < n; i++)
+        if (id[i] == *token)
+            *logit = value[i];
+    return OK;
+}
+
+/* A token drawn from row `row` of the logits. */
+static int draw_one(struct engine *e, const struct request *r, const float *logits_row,
+                    int32_t *token, float *logit)
+{
+    TRY(draw_from_best(e, r, logits_row, token, logit));
+    if (*token >= 0)
+        return OK;
+    TRY(tp_gather_logits(e->tp, logits_row, e->all_logits));
+    TRY(sampler_draw(e->sampler, &r->g.sampler, e->all_logits, r->g.record, (uint32_t)r->n_tokens,
+                     token));
+    *logit = e->all_logits[*token];
+    return OK;
+}
+
 /* Appends the token that follows from row `row` of the logits, whose best one is known. */
 static int choose_one(struct engine *e, struct request *r, size_t row, const struct tap *tap)
 {
-    const bool is_sampled = r->g.sampler.temperature > 0.0f;
-    const size_t n_local = tp_range_len(e->plan.vocab);
+    const float *logits_row = e->logits + row * tp_range_len(e->plan.vocab);
     float logit = e->best_value[row];
     int32_t token = e->best_id[row];
 
-    if (is_sampled || tap)
-        TRY(tp_gather_logits(e->tp, e->logits + row * n_local, e->all_logits));
+    if (tap)
+        TRY(tp_gather_logits(e->tp, logits_row, e->all_logits));
     TRY(tap_show(tap, TAP_LOGITS, r->n_tokens, e->all_logits, 1, (size_t)e->cfg.text.n_vocab));
-    if (is_sampled) {
-        TRY(sampler_draw(e->sampler, &r->g.sampler, e->all_logits, r->g.record,
-                         (uint32_t)r->n_tokens, &token));
-        logit = e->all_logits[token];
-    }
+    if (r->g.sampler.temperature > 0.0f)
+        TRY(draw_one(e, r, logits_row, &token, &logit));
     append(r, token, (double)logit - e->log_sum[row]);
     return OK;
 }

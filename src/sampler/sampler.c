@@ -195,11 +195,24 @@ static int check_params(const struct sampler_params *p)
     return OK;
 }
 
+/* Of a ranking whose weights add up to total. */
+static int32_t draw(struct ranking *r, const struct sampler_params *p, double total,
+                    uint64_t record, uint32_t step)
+{
+    size_t n_kept = r->n;
+
+    if (p->top_k > 0 && (size_t)p->top_k < r->n)
+        n_kept = keep_top_k(r, (size_t)p->top_k, &total);
+    if (p->top_p < 1.0f)
+        n_kept = keep_top_p(r, n_kept, (double)p->top_p, &total);
+    return pick(r, n_kept, total, rng_uniform(p->seed, record, step));
+}
+
 int sampler_draw(struct sampler *s, const struct sampler_params *p, const float *logits,
                  uint64_t record, uint32_t step, int32_t *token)
 {
     struct ranking r;
-    size_t best = 0, n_kept;
+    size_t best = 0;
     double total;
 
     TRY(check_params(p));
@@ -209,11 +222,33 @@ int sampler_draw(struct sampler *s, const struct sampler_params *p, const float 
         return OK;
     }
     total = ranking_init(&r, s, logits, logits[best], p->temperature);
-    n_kept = r.n;
-    if (p->top_k > 0 && (size_t)p->top_k < r.n)
-        n_kept = keep_top_k(&r, (size_t)p->top_k, &total);
-    if (p->top_p < 1.0f)
-        n_kept = keep_top_p(&r, n_kept, (double)p->top_p, &total);
-    *token = pick(&r, n_kept, total, rng_uniform(p->seed, record, step));
+    *token = draw(&r, p, total, record, step);
+    return OK;
+}
+
+/* A list in falling order is a heap already. That the k-th is above the last says that what top-k
+ * keeps is all here, and its sum is taken by rank, so the rest of the row is never looked at. */
+int sampler_draw_best(struct sampler *s, const struct sampler_params *p,
+                      const struct sampler_best *best, uint64_t record, uint32_t step,
+                      int32_t *token)
+{
+    struct ranking r = {.c = s->candidates, .temperature = (double)p->temperature};
+    const size_t n = best->n;
+    size_t k;
+
+    TRY(check_params(p));
+    k = (size_t)p->top_k;
+    ASSERT(n > 0 && n <= s->n_vocab);
+    if (isnan(best->logit[0]) || best->logit[0] == INFINITY)
+        return FAIL(ERR_INTERNAL, "the logit of token %d is %g", (int)best->id[0],
+                    (double)best->logit[0]);
+    *token = -1;
+    if (p->temperature == 0.0f || k == 0 || k >= n || best->logit[n - 1] == -INFINITY ||
+        !(best->logit[k - 1] > best->logit[n - 1]))
+        return OK;
+    for (; r.n < n; r.n++)
+        r.c[r.n] = (struct candidate){best->logit[r.n], best->id[r.n]};
+    r.max = (double)best->logit[0];
+    *token = draw(&r, p, 0.0, record, step);
     return OK;
 }

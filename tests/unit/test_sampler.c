@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -353,6 +354,91 @@ static void test_errors(void **state)
     sampler_destroy(NULL);
 }
 
+static int32_t draw_best(struct sampler *s, const struct sampler_params *p, const float *logits,
+                         int n_vocab, size_t n, uint64_t record)
+{
+    float best[MAX_VOCAB];
+    int32_t id[MAX_VOCAB], token = -2;
+    int order[MAX_VOCAB];
+    const struct sampler_best b = {best, id, n};
+
+    for (int i = 0; i < n_vocab; i++)
+        order[i] = i;
+    sort_logits = logits;
+    qsort(order, (size_t)n_vocab, sizeof *order, by_rank);
+    for (size_t i = 0; i < n; i++) {
+        best[i] = logits[order[i]];
+        id[i] = order[i];
+    }
+    assert_int_equal(sampler_draw_best(s, p, &b, record, 5, &token), OK);
+    return token;
+}
+
+/* Few distinct values, so that ties at the border are frequent: whenever the best few settle a draw,
+ * it is that of the complete row; and they do not where ties reach the last of them. */
+static void test_the_best_few_draw_the_same(void **state)
+{
+    enum { N = 300, FEW = 24 };
+    float logits[N];
+    struct sampler *s = new_sampler(N);
+    size_t n_settled = 0, n_open = 0;
+
+    (void)state;
+    for (uint64_t record = 0; record < 400; record++) {
+        const struct sampler_params p = {.temperature = 0.3f + 0.1f * (float)(record % 9),
+                                         .top_k = 1 + (int)(record % 20),
+                                         .top_p = record % 3 ? 1.0f : 0.8f,
+                                         .seed = 3};
+        int order[N];
+        bool is_settled;
+        int32_t token;
+
+        fill_row(logits, N, record);
+        for (int i = 0; i < N; i++)
+            logits[i] = record % 2 ? rintf(4.0f * logits[i]) : logits[i];
+        logits[17] = -INFINITY;
+        token = draw_best(s, &p, logits, N, FEW, record);
+        for (int i = 0; i < N; i++)
+            order[i] = i;
+        qsort(order, N, sizeof *order, by_rank); /* sort_logits is this row */
+        is_settled = logits[order[p.top_k - 1]] > logits[order[FEW - 1]];
+        assert_true((token >= 0) == is_settled);
+        if (token >= 0)
+            assert_int_equal(token, draw(s, &p, logits, record, 5));
+        n_settled += token >= 0;
+        n_open += token < 0;
+    }
+    assert_true(n_settled > 200 && n_open > 20);
+    sampler_destroy(s);
+}
+
+static void test_the_best_few_know_their_limits(void **state)
+{
+    static const float row[6] = {1.0f, 5.0f, 3.0f, -INFINITY, 3.0f, 2.0f};
+    const float bad = NAN;
+    const int32_t id = 4;
+    const struct sampler_best b = {&bad, &id, 1};
+    struct sampler_params p = {.temperature = 1.0f, .top_k = 2, .top_p = 1.0f, .seed = 1};
+    struct sampler *s = new_sampler(6);
+    int32_t token = 9;
+
+    (void)state;
+    assert_int_equal(draw_best(s, &p, row, 6, 3, 1), -1); /* the 2nd and the 3rd are equal */
+    assert_true(draw_best(s, &p, row, 6, 4, 1) >= 1);
+    assert_int_equal(draw_best(s, &p, row, 6, 6, 1), -1); /* not all can be drawn */
+    p.top_k = 4;
+    assert_int_equal(draw_best(s, &p, row, 6, 4, 1), -1);
+    p.top_k = 0;
+    assert_int_equal(draw_best(s, &p, row, 6, 4, 1), -1);
+    p.top_k = 2;
+    p.temperature = 0.0f;
+    assert_int_equal(draw_best(s, &p, row, 6, 4, 1), -1);
+    p.temperature = 1.0f;
+    assert_int_equal(sampler_draw_best(s, &p, &b, 0, 0, &token), ERR_INTERNAL);
+    assert_true(token == 9 && strstr(log_last_error(), "token 4") != NULL);
+    sampler_destroy(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +450,8 @@ int main(void)
         cmocka_unit_test(test_top_p_border),
         cmocka_unit_test(test_minus_infinity_is_never_drawn),
         cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_the_best_few_draw_the_same),
+        cmocka_unit_test(test_the_best_few_know_their_limits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
