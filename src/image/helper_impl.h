@@ -97,5 +97,7 @@ _Noreturn void video_worker_main(int request_fd, const struct image_limits *limi
 void helper_reset_signals(void);
 /* Ends this process when its parent does, also when the parent is gone already. */
 void helper_die_with(pid_t parent);
+/* what: RLIMIT_...; where the site's own limit is lower, that one stays. */
+void helper_set_limit(int what, size_t value);
 
 #endif

@@ -29,15 +29,6 @@ struct running {
     size_t n_complaint;
 };
 
-static void set_limit(int what, rlim_t value)
-{
-    struct rlimit limit = {.rlim_cur = value, .rlim_max = value}, old;
-
-    if (getrlimit(what, &old) == 0 && old.rlim_max < value)
-        limit.rlim_cur = limit.rlim_max = old.rlim_max;
-    setrlimit(what, &limit);
-}
-
 _Noreturn static void become_program(const struct video_program *p, int out_fd, int complaint_fd,
                                      pid_t parent)
 {
@@ -52,11 +43,11 @@ _Noreturn static void become_program(const struct video_program *p, int out_fd, 
     dup2(complaint_fd, STDERR_FILENO);
     for (int fd = STDERR_FILENO + 1; fd < MAX_DESCRIPTORS; fd++)
         close(fd);
-    set_limit(RLIMIT_AS, p->limits->max_memory_bytes);
-    set_limit(RLIMIT_CPU, (rlim_t)p->limits->max_video_seconds);
-    set_limit(RLIMIT_FSIZE, 0);
-    set_limit(RLIMIT_CORE, 0);
-    set_limit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
+    helper_set_limit(RLIMIT_AS, p->limits->max_memory_bytes);
+    helper_set_limit(RLIMIT_CPU, (size_t)p->limits->max_video_seconds);
+    helper_set_limit(RLIMIT_FSIZE, 0);
+    helper_set_limit(RLIMIT_CORE, 0);
+    helper_set_limit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     execvp(argument[0], argument);
     _exit(NOT_THERE);

@@ -37,16 +37,6 @@ static size_t mapped_bytes(void)
     return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Where the site's own limit is lower, that one stays. */
-static void set_limit(int what, size_t value)
-{
-    struct rlimit limit = {.rlim_cur = value, .rlim_max = value}, old;
-
-    if (getrlimit(what, &old) == 0 && old.rlim_max < value)
-        limit.rlim_cur = limit.rlim_max = old.rlim_max;
-    setrlimit(what, &limit);
-}
-
 static void volunteer_for_oom_kill(void)
 {
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -62,11 +52,11 @@ static int enter_limits(const struct image_limits *limits)
     size_t base_bytes = mapped_bytes();
 
     volunteer_for_oom_kill();
-    set_limit(RLIMIT_AS, base_bytes + limits->max_memory_bytes);
-    set_limit(RLIMIT_CPU, (size_t)limits->max_seconds + 1);
-    set_limit(RLIMIT_CORE, 0);
-    set_limit(RLIMIT_NPROC, 0);
-    set_limit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
+    helper_set_limit(RLIMIT_AS, base_bytes + limits->max_memory_bytes);
+    helper_set_limit(RLIMIT_CPU, (size_t)limits->max_seconds + 1);
+    helper_set_limit(RLIMIT_CORE, 0);
+    helper_set_limit(RLIMIT_NPROC, 0);
+    helper_set_limit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     return sandbox_enter();
 }

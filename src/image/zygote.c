@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,6 +45,15 @@ void helper_die_with(pid_t parent)
     /* The parent may have died between fork and prctl, hence the second look. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
         _exit(0);
+}
+
+void helper_set_limit(int what, size_t value)
+{
+    struct rlimit limit = {.rlim_cur = value, .rlim_max = value}, old;
+
+    if (getrlimit(what, &old) == 0 && old.rlim_max < value)
+        limit.rlim_cur = limit.rlim_max = old.rlim_max;
+    setrlimit(what, &limit);
 }
 
 /* Everything but stderr and the control socket, which becomes CONTROL_FD. Standard input and
