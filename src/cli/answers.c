@@ -12,23 +12,14 @@
 
 static void print_escaped(FILE *f, const char *s, size_t n)
 {
+    static const char special[] = {'\n', '\t', '\r', '\\'}, letter[] = {'n', 't', 'r', '\\'};
+
     for (size_t i = 0; i < n; i++) {
-        switch (s[i]) {
-        case '\n':
-            fputs("\\n", f);
-            break;
-        case '\t':
-            fputs("\\t", f);
-            break;
-        case '\r':
-            fputs("\\r", f);
-            break;
-        case '\\':
-            fputs("\\\\", f);
-            break;
-        default:
-            fputc(s[i], f);
-        }
+        const char *at = memchr(special, s[i], sizeof special);
+
+        if (at)
+            fputc('\\', f);
+        fputc(at ? letter[at - special] : s[i], f);
     }
 }
 

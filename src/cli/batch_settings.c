@@ -203,9 +203,7 @@ int batch_settings_make(struct batch_settings *out, const struct session *s,
 
 static void member(FILE *f, const char *key, const char *value)
 {
-    fprintf(f, "\"%s\":", key);
-    json_write_string(f, value, strlen(value));
-    fputc(',', f);
+    json_member_string(f, key, value, strlen(value));
 }
 
 char *batch_info_json(const struct options *o, const struct batch_plan *p, const struct comm *world,
@@ -225,8 +223,8 @@ char *batch_info_json(const struct options *o, const struct batch_plan *p, const
         strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
         options_print_config(c, o);
         fflush(c);
-        fputc('{', f);
-        member(f, "version", build_version());
+        fputs("{\"version\":", f);
+        json_write_string(f, build_version(), strlen(build_version()));
         member(f, "build", build_flags());
         member(f, "image_libraries", image_libraries());
         member(f, "mpi", library);
@@ -234,7 +232,7 @@ char *batch_info_json(const struct options *o, const struct batch_plan *p, const
         member(f, "started", when);
         if (job)
             member(f, "job", job);
-        fprintf(f, "\"ranks\":%d,\"replicas\":%d,\"tp\":%d,\"batch\":%d,\"options\":",
+        fprintf(f, ",\"ranks\":%d,\"replicas\":%d,\"tp\":%d,\"batch\":%d,\"options\":",
                 comm_size(world), p->layout.replicas, p->layout.tp, p->batch);
         json_write_string(f, config, n_config);
         fputc('}', f);

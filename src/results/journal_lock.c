@@ -115,13 +115,6 @@ static void describe_self(struct lock *l, const char *job)
 
 /* ---- the text ---- */
 
-static void put_member(FILE *f, const char *key, const char *value)
-{
-    fprintf(f, "\"%s\":", key);
-    json_write_string(f, value, strlen(value));
-    fputc(',', f);
-}
-
 static int write_text(struct lock *l, int fd)
 {
     char padded[TEXT_BYTES], *text = NULL;
@@ -130,13 +123,13 @@ static int write_text(struct lock *l, int fd)
 
     if (!f)
         return FAIL(ERR_NOMEM, "%s", l->path);
-    fputc('{', f);
-    put_member(f, "host", l->self.host);
-    put_member(f, "boot", l->self.boot);
-    put_member(f, "job", l->self.job);
-    put_member(f, "start", l->start);
-    put_member(f, "token", l->self.token);
-    fprintf(f, "\"pid\":%lld,\"beat\":%lld}", l->self.pid, (long long)l->beat);
+    fputs("{\"host\":", f);
+    json_write_string(f, l->self.host, strlen(l->self.host));
+    json_member_string(f, "boot", l->self.boot, strlen(l->self.boot));
+    json_member_string(f, "job", l->self.job, strlen(l->self.job));
+    json_member_string(f, "start", l->start, strlen(l->start));
+    json_member_string(f, "token", l->self.token, strlen(l->self.token));
+    fprintf(f, ",\"pid\":%lld,\"beat\":%lld}", l->self.pid, (long long)l->beat);
     if (fclose(f) != 0) {
         free(text);
         return FAIL(ERR_NOMEM, "%s", l->path);
