@@ -16,7 +16,7 @@ BEGIN {
     n = split(private_headers, header, " ")
     for (i = 1; i <= n; i++)
         private[header[i]] = 1
-    # A public header x.h belongs to the room x, else to the room that has an x.c.
+    # A public header x.h belongs to the room x, else to the room that has an x.c, else, as x_y.h, to x.
     split("status json build_info", base, " ")
     for (i in base)
         room_of[base[i] ".h"] = "base"
@@ -28,6 +28,12 @@ BEGIN {
     }
     for (room in level)
         room_of[room ".h"] = room
+    n = split(public_headers, header, " ")
+    for (i = 1; i <= n; i++) {
+        split(header[i], part, "_")
+        if (!(header[i] in room_of) && part[1] in level)
+            room_of[header[i]] = part[1]
+    }
     # Foreign headers, by pattern, and the room that may include them.
     foreign["^mpi\\.h$"] = "comm"
     foreign["^nccl\\.h$"] = "comm"
@@ -82,7 +88,8 @@ END { exit bad }
 
 # A private header is known as room/name, and by its path inside the room.
 private=$(find src -name '*.h' | awk -F/ '{ print $2 "/" $NF; print substr($0, 5) }' | tr '\n' ' ')
+public=$(find include -name '*.h' -printf '%f ')
 # Every source file as room/name, without its ending.
 sources=$(find src -name '*.c' | awk -F/ '{ sub("[.]c$", "", $NF); print $2 "/" $NF }' | tr '\n' ' ')
 find src include \( -name '*.c' -o -name '*.h' -o -name '*.cc' \) -print0 | sort -z |
-    xargs -0 awk -v private_headers="$private" -v sources="$sources" "$awk_program"
+    xargs -0 awk -v private_headers="$private" -v public_headers="$public" -v sources="$sources" "$awk_program"
