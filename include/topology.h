@@ -36,6 +36,10 @@ struct topology {
 int topology_open(struct topology *out, const char *synthetic);
 void topology_release(struct topology *t);
 
+/* The words of the system for the first CPU, "unknown" where it has none. */
+enum { TOPOLOGY_NAME_BYTES = 128 };
+void topology_cpu_name(char out[TOPOLOGY_NAME_BYTES]);
+
 /* What the system lets a process have. */
 struct topology_grant {
     struct topology_cpus cpus; /* it may run on these */

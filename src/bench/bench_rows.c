@@ -10,8 +10,9 @@
 #include "build_info.h"
 #include "json.h"
 #include "status.h"
+#include "topology.h"
 
-enum { MAX_FIELDS = 48, CPU_BYTES = 128 };
+enum { MAX_FIELDS = 48 };
 
 struct field {
     const char *key;
@@ -19,27 +20,6 @@ struct field {
     double number;    /* 0 with may_lack: null */
     bool may_lack;
 };
-
-/* "model name" of the first CPU. */
-static const char *cpu_name(char out[CPU_BYTES])
-{
-    FILE *f = fopen("/proc/cpuinfo", "r");
-    char line[512];
-
-    snprintf(out, CPU_BYTES, "unknown");
-    while (f && fgets(line, sizeof line, f)) {
-        const char *colon = strchr(line, ':');
-
-        if (strncmp(line, "model name", 10) != 0 || !colon)
-            continue;
-        line[strcspn(line, "\n")] = '\0';
-        snprintf(out, CPU_BYTES, "%.*s", CPU_BYTES - 1, colon + 1 + strspn(colon + 1, " "));
-        break;
-    }
-    if (f)
-        fclose(f);
-    return out;
-}
 
 static size_t fields_of(struct field *out, const struct bench_row *r, const char *cpu)
 {
@@ -190,7 +170,7 @@ void bench_rows_begin(FILE *f, enum bench_form form)
 {
     const struct bench_row none = {.phase = ""};
     struct field field[MAX_FIELDS];
-    char cpu[CPU_BYTES], now[64];
+    char cpu[TOPOLOGY_NAME_BYTES], now[64];
     struct utsname machine;
     time_t t = time(NULL);
     struct tm utc;
@@ -207,8 +187,9 @@ void bench_rows_begin(FILE *f, enum bench_form form)
     gmtime_r(&t, &utc);
     strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", &utc);
     uname(&machine);
+    topology_cpu_name(cpu);
     fprintf(f, "# paligrid %s, %s\n# began %s on %s %s %s, %s\n", build_version(), build_flags(),
-            now, machine.sysname, machine.release, machine.nodename, cpu_name(cpu));
+            now, machine.sysname, machine.release, machine.nodename, cpu);
     fprintf(f, "# %-10s %-24s %-7s %5s %7s %5s %10s %10s %10s %-9s %10s %7s %4s %4s\n", "phase",
             "model", "weights", "ranks", "threads", "batch", "median", "min", "max", "unit",
             "ceiling", "share", "n", "drop");
@@ -217,9 +198,11 @@ void bench_rows_begin(FILE *f, enum bench_form form)
 int bench_rows_print(FILE *f, enum bench_form form, const struct bench_row *r)
 {
     struct field field[MAX_FIELDS];
-    char cpu[CPU_BYTES];
-    const size_t n = fields_of(field, r, cpu_name(cpu));
+    char cpu[TOPOLOGY_NAME_BYTES];
+    size_t n;
 
+    topology_cpu_name(cpu);
+    n = fields_of(field, r, cpu);
     if (form == BENCH_TEXT)
         print_text(f, r);
     else if (form == BENCH_JSON)

@@ -18,6 +18,7 @@
 #include "machine.h"
 #include "status.h"
 #include "test_vector.h"
+#include "topology.h"
 
 enum {
     NAME_BYTES = 64,
@@ -46,25 +47,6 @@ struct preflight {
 };
 
 /* ---- facts ---- */
-
-static void read_cpu(char out[NAME_BYTES])
-{
-    FILE *f = fopen("/proc/cpuinfo", "r");
-    char line[512];
-
-    snprintf(out, NAME_BYTES, "unknown CPU");
-    while (f && fgets(line, sizeof line, f)) {
-        const char *colon = strchr(line, ':');
-
-        if (strncmp(line, "model name", 10) != 0 || !colon)
-            continue;
-        line[strcspn(line, "\n")] = '\0';
-        snprintf(out, NAME_BYTES, "%.63s", colon + 1 + strspn(colon + 1, " "));
-        break;
-    }
-    if (f)
-        fclose(f);
-}
 
 /* Those that are up and lead out of the host, each once. */
 static void read_interfaces(char out[INTERFACE_BYTES])
@@ -140,13 +122,14 @@ static int run_vector(struct preflight *p)
 
 static int collect(struct preflight *p)
 {
-    char host[MACHINE_HOST_BYTES];
+    char host[MACHINE_HOST_BYTES], cpu[TOPOLOGY_NAME_BYTES];
 
     p->all = calloc((size_t)comm_size(p->world), sizeof *p->all);
     TRY(comm_agree(p->world, p->all ? OK : FAIL(ERR_NOMEM, "facts of all ranks")));
     machine_host(host);
     snprintf(p->own.host, NAME_BYTES, "%.63s", host);
-    read_cpu(p->own.cpu);
+    topology_cpu_name(cpu);
+    snprintf(p->own.cpu, NAME_BYTES, "%.63s", cpu);
     read_interfaces(p->own.interfaces);
     p->own.n_cpus = machine_n_cpus();
     p->own.n_online = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
