@@ -136,7 +136,7 @@ static inline size_t mm_pairs(const struct mm *m)
 
 /* Tokens in one call of a kernel: weights come from memory once for all of them. What a thread needs
  * of its own. */
-enum { PANEL_TOK = 512, TILES_TOK = 17 * 32 };
+enum { PANEL_TOK = 512, TILES_TOK = 9 * 32 };
 enum { THREAD_BYTES = 2176 * 1024 };
 static inline char *mm_thread_scratch(const struct mm *m, int thread)
 {

@@ -1,8 +1,8 @@
 /* The kernel for BF16, Q8 and Q4 weights on AMX, in both phases.
  *
- * A register tile holds 16 rows of 64 bytes. Weights are the left operand (16 rows by a step of 32
- * elements), inputs the right one (pairs of elements by 16 tokens, packed once per call), sums come
- * out as [16 rows][16 tokens]. Two by two of them, a panel of 32 rows by a group of 32 tokens, keep
+ * A register tile holds 16 rows of 64 bytes. Inputs are the left operand (16 tokens by a step of 32
+ * elements, packed once per call), weights the right one (16 lines of a strip, see strips.h), sums
+ * come out as [16 tokens][16 columns]. Two by two of them, 32 tokens by a panel of two strips, keep
  * their sums in four tiles and need four loads for four products. Tokens that are not there cost
  * nothing while weights come from memory, and an element is one chain of sums along K, so decoding
  * takes this way, too, and has the bits of prefill.
@@ -10,27 +10,27 @@
  * Q8 weights are multiplied as bytes, with the upper and the lower bytes of 16 tokens' inputs, which
  * are then integers (tiles_bytes_amx.c): the two kinds of sums take the places of two groups of tokens.
  *
- * The first cache holds a block of a panel (up to A_STEPS steps, as it lies in memory; Q4, which
- * becomes bf16, and panels that are not whole are put together first); the second holds the inputs of
- * a stretch of K (L2_BYTES), which stream past every panel of the thread. Between blocks the sums rest
- * in memory, which changes no bit.
- * Chunks of a row-parallel product go to the integers while the next chunk is multiplied. */
+ * The first cache holds a block of a panel, where it lies, if it lies in strips (all else is turned
+ * first); the second holds the inputs of a stretch of K, which stream past every panel. Between blocks
+ * the sums rest in memory, which changes no bit; finished ones become results line by line between
+ * the next products (tiles_finish_amx.c). */
 #include "tiles_amx.h"
 
-#include <string.h>
-
-#include "vec_avx512.h"
-
-enum { L2_BYTES = 1 << 20, SUM_BYTES = 2 << 20, LINES = TILES_SUMS / VEC };
-enum { LONG_STEPS = 72 };
+enum {
+    SUM_BYTES = 1 << 20, /* of all panels of a range, where there are several stretches */
+    STRETCH_BYTES = 1344 << 10,
+    LONG_RANGE = 32, /* panels of a range otherwise */
+    N_STAGES = 2,
+    NEAR_BYTES = 4096, /* how far ahead weights are fetched that pass by once */
+};
 
 struct tiles_scratch {
-    char weight[TILES_ROWS * A_STRIDE];
-    float stage[2][TILES_SUMS]; /* a chunk's sums before they become integers */
-    char sum[SUM_BYTES];        /* float or int64_t [panel][token group][TILES_SUMS] */
+    char lines[2][(LONG_BLOCK_STEPS + 1) * TILE_BYTES]; /* of weights that do not lie in strips */
+    float stage[N_STAGES][TILES_SUMS]; /* a chunk's sums before they are integers */
+    char sum[SUM_BYTES]; /* [panel][group], float [TILES_SUMS] or int64_t [tokens][TILES_COLS] */
 };
 _Static_assert(sizeof(struct tiles_scratch) <= THREAD_BYTES, "a thread's scratch");
-_Static_assert(TILES_TOK *TILES_ROWS * sizeof(int64_t) <= SUM_BYTES, "one panel's sums");
+_Static_assert(2 * TILES_TOK * TILES_COLS * sizeof(int64_t) <= SUM_BYTES, "two panels' sums");
 
 /* ---- tiles ---- */
 
@@ -53,66 +53,29 @@ static void tiles_begin(void)
     _tile_loadconfig(&c);
 }
 
-/* Where a block's weights are: the first row of each half of the panel, at the first step. */
-struct weights {
-    const char *half[2];
-    size_t row_bytes, step_bytes;
-};
-
-/* Loads stand where the tile they overwrite was last needed longest ago; in this order they hide
- * behind the products even when inputs come from the second cache. */
-static inline __attribute__((always_inline)) void multiply_step(const struct weights *w,
-                                                                size_t step, const char *x0,
-                                                                const char *x1)
+/* One step: tiles 0 to 3 are sums, [x tile][strip]. */
+static inline __attribute__((always_inline)) void multiply(enum tiles_form form, const char *x,
+                                                           const char *w0, const char *w1)
 {
-    _tile_stream_loadd(6, x0 + step * TILE_BYTES, STEP_BYTES);
-    _tile_loadd(4, w->half[0] + step * w->step_bytes, w->row_bytes);
+    _tile_loadd(4, x, STEP_BYTES);
+    _tile_loadd(6, w0, LINE_BYTES);
+    if (form == FORM_BYTES) {
+        _tile_dpbssd(0, 4, 6);
+        _tile_loadd(7, w1, LINE_BYTES);
+        _tile_dpbssd(1, 4, 7);
+        _tile_loadd(5, x + TILE_BYTES, STEP_BYTES);
+        _tile_dpbusd(2, 5, 6);
+        _tile_dpbusd(3, 5, 7);
+        return;
+    }
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(5, w->half[1] + step * w->step_bytes, w->row_bytes);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_stream_loadd(7, x1 + step * TILE_BYTES, STEP_BYTES);
+    _tile_loadd(7, w1, LINE_BYTES);
     _tile_dpbf16ps(1, 4, 7);
-    _tile_dpbf16ps(3, 5, 7);
-}
-
-/* The same where the group has no more than 16 tokens. */
-static inline __attribute__((always_inline)) void multiply_half(const struct weights *w,
-                                                                size_t step, const char *x0)
-{
-    _tile_loadd(6, x0 + step * TILE_BYTES, STEP_BYTES);
-    _tile_loadd(4, w->half[0] + step * w->step_bytes, w->row_bytes);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(5, w->half[1] + step * w->step_bytes, w->row_bytes);
+    if (form == FORM_PAIRS_HALF)
+        return;
+    _tile_loadd(5, x + TILE_BYTES, STEP_BYTES);
     _tile_dpbf16ps(2, 5, 6);
-}
-
-/* Bytes: x0 has the upper ones of 16 tokens, signed, x1 the lower ones, unsigned. */
-static inline __attribute__((always_inline)) void multiply_bytes(const struct weights *w,
-                                                                 size_t step, const char *x0,
-                                                                 const char *x1)
-{
-    _tile_loadd(6, x0 + step * TILE_BYTES, STEP_BYTES);
-    _tile_loadd(4, w->half[0] + step * w->step_bytes, w->row_bytes);
-    _tile_dpbssd(0, 4, 6);
-    _tile_loadd(5, w->half[1] + step * w->step_bytes, w->row_bytes);
-    _tile_dpbssd(2, 5, 6);
-    _tile_loadd(7, x1 + step * TILE_BYTES, STEP_BYTES);
-    _tile_dpbsud(1, 4, 7);
-    _tile_dpbsud(3, 5, 7);
-}
-
-enum form { FORM_PAIRS, FORM_PAIRS_HALF, FORM_BYTES };
-
-static inline __attribute__((always_inline)) void multiply(const struct weights *w, size_t step,
-                                                           const char *x0, const char *x1,
-                                                           enum form form)
-{
-    if (form == FORM_BYTES)
-        multiply_bytes(w, step, x0, x1);
-    else if (form == FORM_PAIRS_HALF)
-        multiply_half(w, step, x0);
-    else
-        multiply_step(w, step, x0, x1);
+    _tile_dpbf16ps(3, 5, 7);
 }
 
 static inline void clear_sums(void)
@@ -126,197 +89,119 @@ static inline void clear_sums(void)
 static inline void load_sums(const float *sum)
 {
     _tile_loadd(0, sum, STEP_BYTES);
-    _tile_loadd(2, sum + 512, STEP_BYTES);
-    _tile_loadd(1, sum + 256, STEP_BYTES);
-    _tile_loadd(3, sum + 768, STEP_BYTES);
+    _tile_loadd(1, sum + TILE_ELEMS, STEP_BYTES);
+    _tile_loadd(2, sum + 2 * TILE_ELEMS, STEP_BYTES);
+    _tile_loadd(3, sum + 3 * TILE_ELEMS, STEP_BYTES);
 }
 
 static inline void store_sums(float *sum)
 {
     _tile_stored(0, sum, STEP_BYTES);
-    _tile_stored(2, sum + 512, STEP_BYTES);
-    _tile_stored(1, sum + 256, STEP_BYTES);
-    _tile_stored(3, sum + 768, STEP_BYTES);
+    _tile_stored(1, sum + TILE_ELEMS, STEP_BYTES);
+    _tile_stored(2, sum + 2 * TILE_ELEMS, STEP_BYTES);
+    _tile_stored(3, sum + 3 * TILE_ELEMS, STEP_BYTES);
 }
 
 /* ---- one block of a panel against one group of tokens ---- */
 
-/* The next block's weights, fetched while this one multiplies: row after row, some lines each step. */
+/* Lines of both strips that are fetched while others are multiplied, some each step. */
 struct ahead {
-    const struct mm_row *row, *end;
-    size_t begin_bytes, end_bytes; /* of the block in a row */
-    size_t at_bytes;
-    size_t lines; /* each step */
+    const char *at[2], *end[2];
+    size_t n_lines; /* of each strip */
 };
 
 static inline void fetch_ahead(struct ahead *f)
 {
-    for (size_t i = 0; i < f->lines && f->row < f->end; i++) {
-        _mm_prefetch(f->row->data + f->at_bytes, _MM_HINT_T1);
-        f->at_bytes += STEP_BYTES;
-        if (f->at_bytes >= f->end_bytes) {
-            f->at_bytes = f->begin_bytes;
-            f->row++;
+    for (size_t h = 0; h < 2; h++)
+        for (size_t i = 0; i < f->n_lines && f->at[h] < f->end[h]; i++) {
+            _mm_prefetch(f->at[h], _MM_HINT_T1);
+            f->at[h] += LINE_BYTES;
         }
-    }
 }
 
 struct visit {
-    struct weights w;
-    const char *x0, *x1;
-    enum form form;       /* PAIRS_HALF: x1 is not looked at, the other tiles stay zero */
-    const float *x_scale; /* BYTES: of chunk 0 */
-    size_t step, n_steps;
+    const char *w[2];       /* a strip's lines from the block's first step on */
+    const uint32_t *offset; /* [n_steps] of a step's lines */
+    const char *x;
+    size_t step, n_steps, group;
+    enum tiles_form form;
     const struct tiles_panel *panel;
     struct ahead *ahead;
+    struct tiles_chore *chore;
 };
 
-static inline __attribute__((always_inline)) void plain_steps(float *sum, const struct visit *v,
-                                                              enum form form)
+static inline __attribute__((always_inline)) void steps(const struct visit *v, size_t begin,
+                                                        size_t end, enum tiles_form form)
 {
-    const struct weights w = v->w;
-    const char *const x0 = v->x0, *const x1 = v->x1;
+    const char *const w0 = v->w[0], *const w1 = v->w[1];
+    const uint32_t *const offset = v->offset;
+    const char *x = v->x + begin * 2 * TILE_BYTES;
+    struct tiles_chore *const chore = v->chore;
     struct ahead ahead = *v->ahead;
 
+    for (size_t s = begin; s < end; s++, x += 2 * TILE_BYTES) {
+        multiply(form, x, w0 + offset[s], w1 + offset[s]);
+        fetch_ahead(&ahead);
+        if (chore->next < chore->end)
+            tiles_chore(chore, chore->at_once);
+    }
+    *v->ahead = ahead;
+}
+
+/* The forms are kept apart from their callers: inlined there, the loops lose a fifth to addresses that
+ * no longer fit the registers. */
+static __attribute__((noinline)) void visit_steps(const struct visit *v, size_t begin, size_t end)
+{
+    switch (v->form) {
+    case FORM_PAIRS:
+        steps(v, begin, end, FORM_PAIRS);
+        return;
+    case FORM_PAIRS_HALF:
+        steps(v, begin, end, FORM_PAIRS_HALF);
+        return;
+    case FORM_BYTES:
+        steps(v, begin, end, FORM_BYTES);
+    }
+}
+
+static void visit_plain(float *sum, const struct visit *v)
+{
     if (v->step == 0)
         clear_sums();
     else
         load_sums(sum);
-    for (size_t s = 0; s < v->n_steps; s++) {
-        multiply(&w, s, x0, x1, form);
-        fetch_ahead(&ahead);
-    }
+    visit_steps(v, 0, v->n_steps);
     store_sums(sum);
-    *v->ahead = ahead;
 }
 
-/* The two kinds of visits are kept apart from their caller: inlined there, the loops lose a fifth to
- * addresses that no longer fit the registers. */
-static __attribute__((noinline)) void visit_plain(float *sum, const struct visit *v)
+/* Whole chunks. Each one's sums wait in a stage and become integers beside the next one's products. */
+static void visit_fixed(int64_t *sum, float stage[N_STAGES][TILES_SUMS], const struct visit *v)
 {
-    switch (v->form) {
-    case FORM_PAIRS:
-        plain_steps(sum, v, FORM_PAIRS);
-        return;
-    case FORM_PAIRS_HALF:
-        plain_steps(sum, v, FORM_PAIRS_HALF);
-        return;
-    case FORM_BYTES:
-        plain_steps(sum, v, FORM_BYTES);
-    }
-}
-
-/* A chunk's sums on their way to the integers. Line i of a stage is row i / 32 * 16 + i % 16 of the
- * panel; repeats of the last row are not counted. */
-struct convert {
-    const float *stage;
-    int64_t *sum;
-    bool first;
-    size_t next; /* line; LINES: nothing is waiting */
-    enum form form;
-    __m512 x_scale;
-    float scale[TILES_ROWS];
-    int free; /* the stage for the next chunk */
-    float limit;
-    size_t n_cols; /* of the panel */
-    int64_t n_bad;
-};
-
-static inline void count_bad(struct convert *c, size_t i, int n_bad)
-{
-    if (__builtin_expect(n_bad, 0) && i / 32 * 16 + i % 16 < c->n_cols)
-        c->n_bad += n_bad;
-}
-
-static inline void convert_lines(struct convert *c, size_t n)
-{
-    const size_t begin = c->next, end = begin + n < LINES ? begin + n : LINES;
-    const float *const stage = c->stage, limit = c->limit;
-    int64_t *const sum = c->sum;
-    const bool first = c->first;
-
-    c->next = end;
-    if (c->form == FORM_PAIRS) {
-        for (size_t i = begin; i < end; i++)
-            count_bad(c, i, vec_add_fixed(sum + i * VEC, vec_load(stage + i * VEC), limit, first));
-        return;
-    }
-    for (size_t i = begin; i < end; i++) {
-        const float *const line = stage + i * VEC;
-        struct vec v;
-
-        if (i / 16 % 2) /* no tokens, or lower bytes */
-            continue;
-        v = c->form == FORM_BYTES
-                ? tiles_join(
-                      line, line + 16 * VEC,
-                      _mm512_mul_ps(c->x_scale, _mm512_set1_ps(c->scale[i / 32 * 16 + i % 16])))
-                : vec_load(line);
-        count_bad(c, i, vec_add_fixed(sum + i * VEC, v, limit, first));
-    }
-}
-
-static inline void convert_next(struct convert *c, int64_t *sum, const struct visit *v,
-                                size_t chunk)
-{
-    c->sum = sum;
-    c->first = chunk == 0;
-    c->next = 0;
-    c->form = v->form;
-    c->n_cols = v->panel->n_cols;
-    c->free = !c->free;
-    if (v->form == FORM_BYTES) {
-        c->x_scale = _mm512_loadu_ps(v->x_scale + chunk * 16);
-        memcpy(c->scale, v->panel->scale, sizeof c->scale);
-    }
-}
-
-/* Whole chunks of at most `per_chunk` steps. */
-static inline __attribute__((always_inline)) void fixed_steps(int64_t *sum,
-                                                              float stage[2][TILES_SUMS],
-                                                              struct convert *c,
-                                                              const struct visit *v,
-                                                              size_t per_chunk, enum form form)
-{
-    const struct weights w = v->w;
-    const char *const x0 = v->x0, *const x1 = v->x1;
-    struct ahead ahead = *v->ahead;
+    struct tiles_chore *c = v->chore;
+    const struct mm *m = c->m;
+    const size_t per_chunk = tiles_chunk_steps(m), first_token = v->group * tiles_group(m);
+    const size_t left = m->n_tok - first_token;
 
     for (size_t begin = 0; begin < v->n_steps; begin += per_chunk) {
-        const size_t left = v->n_steps - begin, n = left < per_chunk ? left : per_chunk;
-        const size_t lines = (LINES + n - 1) / n;
+        const size_t n = v->n_steps - begin < per_chunk ? v->n_steps - begin : per_chunk;
+        const size_t chunk = (v->step + begin) / per_chunk;
+        float *const mine = stage[c->sum == stage[0]];
 
         clear_sums();
-        for (size_t s = begin; s < begin + n; s++) {
-            multiply(&w, s, x0, x1, form);
-            convert_lines(c, lines);
-            fetch_ahead(&ahead);
-        }
-        store_sums(stage[c->free]);
-        c->stage = stage[c->free];
-        convert_next(c, sum, v, (v->step + begin) / per_chunk);
+        visit_steps(v, begin, begin + n);
+        store_sums(mine);
+        tiles_chore_all(c);
+        if (chunk == 0 || c->panel.col != v->panel->col)
+            c->panel = *v->panel;
+        c->sum = mine;
+        c->fixed = sum;
+        c->form = v->form;
+        c->group = v->group;
+        c->chunk = chunk;
+        c->next = 0;
+        c->end = left < tiles_group(m) ? left : tiles_group(m);
+        c->at_once = (c->end + per_chunk - 1) / per_chunk;
     }
-    *v->ahead = ahead;
-}
-
-static __attribute__((noinline)) void visit_fixed(int64_t *sum, float stage[2][TILES_SUMS],
-                                                  struct convert *waiting, const struct visit *v,
-                                                  size_t per_chunk)
-{
-    struct convert c = *waiting;
-
-    switch (v->form) {
-    case FORM_PAIRS:
-        fixed_steps(sum, stage, &c, v, per_chunk, FORM_PAIRS);
-        break;
-    case FORM_PAIRS_HALF:
-        fixed_steps(sum, stage, &c, v, per_chunk, FORM_PAIRS_HALF);
-        break;
-    case FORM_BYTES:
-        fixed_steps(sum, stage, &c, v, per_chunk, FORM_BYTES);
-        break;
-    }
-    *waiting = c;
 }
 
 /* ---- a thread's share ---- */
@@ -325,154 +210,164 @@ struct share {
     struct mm *m;
     struct tiles_scratch *s;
     struct tiles_panel panel[2]; /* this and the next */
-    size_t n_groups, n_steps;
-    struct convert convert;
+    size_t n_groups, n_steps, block_steps, stretch_steps;
+    struct tiles_chore chore;
 };
 
-static size_t sum_elems(const struct share *h, size_t panel)
+size_t tiles_block_steps(const struct mm *m)
 {
-    return panel * h->n_groups * TILES_SUMS;
+    const size_t per_chunk = tiles_chunk_steps(m), n_steps = tiles_n_steps(m);
+    const size_t most = tiles_n_groups(m) == 1 ? LONG_BLOCK_STEPS : BLOCK_STEPS;
+    const size_t n_blocks = (n_steps + most - 1) / most;
+
+    if (m->acc)
+        return per_chunk < most ? most / per_chunk * per_chunk : per_chunk;
+    return (n_steps + n_blocks - 1) / n_blocks;
 }
 
-/* Whether blocks can stay where they are: whole panels of whole steps. (Rows an even multiple of 2 KiB
- * apart share lines of the first cache; copying them together costs more than that.) */
-static bool in_place(const struct share *h, const struct tiles_panel *p)
+static float *sums_of(const struct share *h, size_t slot, size_t group)
 {
-    const struct mm *m = h->m;
-    const size_t row_bytes = m->n_k * tiles_elem_bytes(m), cols = m->w_up ? 16 : TILES_ROWS;
+    const size_t elem_bytes = h->m->acc ? sizeof(int64_t) : sizeof(float);
 
-    return m->w->dtype != DTYPE_Q4 && p->n_cols == cols && row_bytes % STEP_BYTES == 0 &&
-           m->chunk % tiles_step_elems(m) == 0 && (uintptr_t)p->row[0].data % STEP_BYTES == 0 &&
-           (uintptr_t)p->row[16].data % STEP_BYTES == 0;
+    return (float *)(void *)(h->s->sum + (slot * h->n_groups + group) * TILES_SUMS * elem_bytes);
 }
 
-/* The block that starts at `step`, before step `to`: whole chunks if they are short, else an even part
- * of one. The last chunk may be shorter. A block that is used once, in place, is as long as it goes:
- * memory is read in longer runs. */
-static struct tiles_block block_at(const struct share *h, const struct tiles_panel *p, size_t step)
+/* A strip's lines from a step on. */
+static const char *lines_at(const struct share *h, const struct tiles_half *half, size_t step)
 {
-    const size_t per_chunk = tiles_chunk_steps(h->m), left = h->n_steps - step;
-    const size_t max_steps = h->n_groups == 1 && in_place(h, p) ? LONG_STEPS : A_STEPS;
-    const size_t n_parts = (per_chunk + max_steps - 1) / max_steps;
-    const size_t want = n_parts == 1 ? max_steps / per_chunk * per_chunk
-                                     : ((per_chunk + n_parts - 1) / n_parts + 1) / 2 * 2;
-
-    return (struct tiles_block){p, step, want < left ? want : left};
+    return strips_at(half->w, half->row) + tiles_step_of(h->m, step).line * LINE_BYTES;
 }
 
-static struct weights block_weights(const struct share *h, const struct tiles_block *now,
-                                    const struct tiles_block *next)
+struct block {
+    const struct tiles_panel *panel;
+    size_t step, n_steps;
+};
+
+/* The block that comes next, spread over all groups' steps; with one group, which uses weights once,
+ * what it needs itself a little later. */
+static struct ahead ahead_of(const struct share *h, const struct block *now,
+                             const struct block *next)
 {
-    const char *const copy = (const char *)h->s->weight;
-    const struct mm_row *row = now->panel->row;
-    const size_t at = tiles_step_bytes_at(h->m, now->step);
+    const bool is_once = h->n_groups == 1;
+    const struct block *b = is_once ? now : next;
+    struct ahead f = {.n_lines = (b->n_steps * STEP_WORDS + h->n_groups * now->n_steps - 1) /
+                                 (h->n_groups * now->n_steps)};
 
-    if (in_place(h, now->panel))
-        return (struct weights){
-            {row[0].data + at, row[16].data + at}, h->m->n_k * tiles_elem_bytes(h->m), STEP_BYTES};
-    tiles_pack_weights(h->s->weight, h->m, now, next);
-    return (struct weights){{copy, copy + 16 * A_STRIDE}, A_STRIDE, STEP_BYTES};
-}
+    for (size_t i = 0; i < 2; i++) {
+        const struct tiles_half *half = &b->panel->half[i];
 
-/* Nothing where unpacking has fetched the next block, nor where every weight is used once: tile loads
- * wait for memory side by side, and fetching gets in their way, unless rows are so short that the CPU
- * has not noticed a stream before it ends. */
-static struct ahead ahead_of(const struct share *h, const struct tiles_block *now,
-                             const struct tiles_block *next)
-{
-    const size_t lines = TILES_ROWS * next->n_steps, steps = h->n_groups * now->n_steps;
-    const bool short_rows = tiles_are_bytes(h->m) && h->m->y;
-    const size_t at = tiles_step_bytes_at(h->m, next->step);
-
-    if ((h->n_groups == 1 && !short_rows) || h->m->w->dtype == DTYPE_Q4)
-        return (struct ahead){.lines = 0};
-    return (struct ahead){
-        .row = next->panel->row,
-        .end = next->panel->row + TILES_ROWS,
-        .begin_bytes = at,
-        .end_bytes = at + next->n_steps * STEP_BYTES,
-        .at_bytes = at,
-        .lines = (lines + steps - 1) / steps,
-    };
-}
-
-/* A block of the range's panel number `panel`, against all tokens. */
-static void multiply_block(struct share *h, size_t panel, const struct tiles_block *now,
-                           const struct tiles_block *next)
-{
-    const struct mm *m = h->m;
-    struct ahead ahead = ahead_of(h, now, next);
-    struct visit v = {
-        .w = block_weights(h, now, next),
-        .step = now->step,
-        .n_steps = now->n_steps,
-        .panel = now->panel,
-        .ahead = &ahead,
-    };
-
-    for (size_t g = 0; g < h->n_groups; g++) {
-        v.x0 = (const char *)m->packed + (2 * g * h->n_steps + now->step) * TILE_BYTES;
-        v.x1 = v.x0 + h->n_steps * TILE_BYTES;
-        v.form = tiles_are_bytes(m)        ? FORM_BYTES
-                 : m->n_tok - 32 * g <= 16 ? FORM_PAIRS_HALF
-                                           : FORM_PAIRS;
-        v.x_scale = tiles_are_bytes(m) ? tiles_x_scale(m, g, 0) : NULL;
-        if (m->acc)
-            visit_fixed((int64_t *)(void *)h->s->sum + sum_elems(h, panel) + g * TILES_SUMS,
-                        h->s->stage, &h->convert, &v, tiles_chunk_steps(m));
-        else
-            visit_plain((float *)(void *)h->s->sum + sum_elems(h, panel) + g * TILES_SUMS, &v);
+        if (!half->n_rows || !half->is_strip)
+            continue;
+        f.at[i] = lines_at(h, half, b->step) + (is_once ? NEAR_BYTES : 0);
+        f.end[i] = f.at[i] + b->n_steps * TILE_BYTES;
     }
+    return f;
+}
+
+/* Where the block's lines are: in the strips, or turned now. */
+static void find_weights(struct share *h, struct visit *v)
+{
+    for (size_t i = 0; i < 2; i++) {
+        const struct tiles_half *half = &v->panel->half[i];
+
+        if (half->is_strip) {
+            v->w[i] = lines_at(h, half, v->step);
+            continue;
+        }
+        tiles_turn(h->s->lines[i], h->m, half, v->step, v->n_steps);
+        v->w[i] = h->s->lines[i];
+    }
+}
+
+/* A block against all tokens; slot: of the panel's sums. */
+static void multiply_block(struct share *h, const struct block *b, size_t slot, struct ahead *ahead)
+{
+    const struct mm *m = h->m;
+    uint32_t offset[LONG_BLOCK_STEPS];
+    struct visit v = {
+        .offset = offset,
+        .step = b->step,
+        .n_steps = b->n_steps,
+        .panel = b->panel,
+        .ahead = ahead,
+        .chore = &h->chore,
+    };
+    const size_t first = tiles_step_of(m, b->step).line;
+
+    for (size_t s = 0; s < b->n_steps; s++)
+        offset[s] = (uint32_t)((tiles_step_of(m, b->step + s).line - first) * LINE_BYTES);
+    find_weights(h, &v);
+    for (v.group = 0; v.group < h->n_groups; v.group++) {
+        v.x = tiles_x(m, v.step, v.n_steps, v.group);
+        v.form = tiles_are_bytes(m)              ? FORM_BYTES
+                 : m->n_tok - 32 * v.group <= 16 ? FORM_PAIRS_HALF
+                                                 : FORM_PAIRS;
+        if (m->acc)
+            visit_fixed((int64_t *)(void *)sums_of(h, slot, v.group), h->s->stage, &v);
+        else
+            visit_plain(sums_of(h, slot, v.group), &v);
+    }
+}
+
+/* A plain product's panel is done: its sums become results beside the next panel's products. */
+static void begin_chore(struct share *h, const struct tiles_panel *p, size_t slot)
+{
+    struct tiles_chore *c = &h->chore;
+
+    tiles_chore_all(c);
+    c->panel = *p;
+    c->sum = sums_of(h, slot, 0);
+    c->form = tiles_are_bytes(h->m) ? FORM_BYTES : FORM_PAIRS;
+    c->next = 0;
+    c->end = h->m->n_tok;
+    c->at_once = (c->end + h->n_groups * h->n_steps - 1) / (h->n_groups * h->n_steps);
+}
+
+/* The block from `step` on, which ends before `to`. */
+static struct block block_at(const struct share *h, const struct tiles_panel *p, size_t step,
+                             size_t to)
+{
+    const size_t left = to - step;
+
+    return (struct block){p, step, left < h->block_steps ? left : h->block_steps};
 }
 
 /* Panels begin .. end over steps from .. to of K, whose inputs stay in the second cache. */
 static void multiply_stretch(struct share *h, size_t begin, size_t end, size_t from, size_t to)
 {
+    const bool is_only = from == 0 && to == h->n_steps;
+
     tiles_panel_of(&h->panel[0], h->m, begin);
     for (size_t p = begin; p < end; p++) {
         const struct tiles_panel *now = &h->panel[(p - begin) % 2];
         struct tiles_panel *next = &h->panel[(p - begin + 1) % 2];
-        struct tiles_block block = block_at(h, now, from), follows;
+        const size_t slot = is_only ? (p - begin) % 2 : p - begin;
+        struct block b = block_at(h, now, from, to), follows;
 
         tiles_panel_of(next, h->m, p + 1 < end ? p + 1 : p);
-        for (; block.step < to; block = follows) {
-            const size_t step = block.step + block.n_steps;
+        for (; b.step < to; b = follows) {
+            const size_t step = b.step + b.n_steps;
+            const bool is_last = step == to;
+            struct ahead ahead;
 
-            if (step > to)
-                block.n_steps = to - block.step;
-            follows = step < to ? block_at(h, now, step) : block_at(h, next, from);
-            multiply_block(h, p - begin, &block, &follows);
-            if (step >= to)
+            follows = is_last ? block_at(h, next, from, to) : block_at(h, now, step, to);
+            ahead = ahead_of(h, &b, &follows);
+            multiply_block(h, &b, slot, &ahead);
+            if (is_last)
                 break;
         }
+        if (h->m->y && to == h->n_steps)
+            begin_chore(h, now, slot);
     }
 }
 
-/* Token by token group, so that a row of results is written in one piece. */
-static void finish_panels(struct share *h, size_t begin, size_t end)
+static size_t stretch_steps(const struct mm *m)
 {
-    for (size_t g = 0; g < h->n_groups; g++)
-        for (size_t p = begin; p < end; p++) {
-            const size_t at = sum_elems(h, p - begin) + g * TILES_SUMS;
-            struct tiles_panel *panel = &h->panel[0];
+    const size_t n_steps = tiles_n_steps(m), block = tiles_block_steps(m);
+    const size_t most = STRETCH_BYTES / (tiles_n_groups(m) * 2 * TILE_BYTES),
+                 n = (n_steps + most - 1) / most, even = (n_steps + n - 1) / n;
 
-            tiles_columns_of(panel, h->m, p);
-            if (h->m->acc)
-                tiles_finish_fixed(h->m, panel, (const int64_t *)(void *)h->s->sum + at, g);
-            else
-                tiles_finish(h->m, panel, (float *)(void *)h->s->sum + at, g);
-        }
-}
-
-/* Where the stretch that starts at `from` ends: whole chunks, whole blocks of copied weights. */
-static size_t stretch_end(const struct share *h, size_t from)
-{
-    const size_t per_chunk = tiles_chunk_steps(h->m);
-    const size_t step = per_chunk <= A_STEPS ? A_STEPS / per_chunk * per_chunk : A_STEPS;
-    const size_t most = L2_BYTES / (h->n_groups * 2 * TILE_BYTES) / step * step;
-    const size_t n = most > step ? most : step;
-
-    return h->n_steps - from < n ? h->n_steps : from + n;
+    return (even + block - 1) / block * block;
 }
 
 static void tiles_range(void *arg, size_t begin, size_t end, int thread)
@@ -483,26 +378,35 @@ static void tiles_range(void *arg, size_t begin, size_t end, int thread)
         .s = (void *)mm_thread_scratch(m, thread),
         .n_groups = tiles_n_groups(m),
         .n_steps = tiles_n_steps(m),
-        .convert = {.next = LINES, .limit = m->limit},
+        .block_steps = tiles_block_steps(m),
+        .stretch_steps = stretch_steps(m),
+        .chore = {.m = m, .n_chunks = mm_n_chunks(m)},
     };
 
     tiles_begin();
-    for (size_t from = 0, to = 0; from < h.n_steps; from = to) {
-        to = stretch_end(&h, from);
-        multiply_stretch(&h, begin, end, from, to);
+    for (size_t from = 0; from < h.n_steps; from += h.stretch_steps) {
+        const size_t left = h.n_steps - from;
+
+        multiply_stretch(&h, begin, end, from,
+                         left < h.stretch_steps ? h.n_steps : from + h.stretch_steps);
     }
-    convert_lines(&h.convert, LINES);
     _tile_release();
-    finish_panels(&h, begin, end);
-    m->n_bad += h.convert.n_bad;
+    tiles_chore_all(&h.chore);
+    m->n_bad += h.chore.n_bad;
 }
 
 void tiles_amx(struct mm *m)
 {
-    const size_t cols = m->w_up ? TILES_ROWS / 2 : TILES_ROWS;
-    const size_t n_groups = tiles_n_groups(m);
-    const size_t panel_bytes = n_groups * TILES_SUMS * (m->acc ? sizeof(int64_t) : sizeof(float));
+    const size_t cols = m->w_up ? STRIP_ROWS : TILES_COLS;
+    const size_t panel_bytes =
+        tiles_n_groups(m) * TILES_SUMS * (m->acc ? sizeof(int64_t) : sizeof(float));
+    const bool is_only = stretch_steps(m) >= tiles_n_steps(m);
 
+    if (m->n_tok <= FEW_TOK && !tiles_are_bytes(m)) {
+        tiles_few(m);
+        return;
+    }
     tiles_pack_x(m);
-    team_share(m->cpu, (m->n_out + cols - 1) / cols, SUM_BYTES / panel_bytes, tiles_range, m);
+    team_share(m->cpu, (m->n_out + cols - 1) / cols, is_only ? LONG_RANGE : SUM_BYTES / panel_bytes,
+               tiles_range, m);
 }

@@ -54,48 +54,52 @@ static void split(struct vec *upper, struct vec *lower, const float *x, size_t n
     lower->v = _mm512_castsi512_ps(_mm512_loadu_si512(byte[1]));
 }
 
-/* One tile of upper and one of lower bytes: the transposes of 16 rows of 16 times four. */
-static void pack_step(char *upper, char *lower, const struct mm *m, size_t group, size_t s)
+/* One tile of upper and one of lower bytes: 16 tokens, one step. Bytes that are skipped or not there
+ * are zero. */
+static void pack_step(char *to, const struct mm *m, size_t group, size_t s)
 {
+    const struct tiles_step step = tiles_step_of(m, s);
     const size_t chunk = s / tiles_chunk_steps(m);
-    const float *unit = tiles_x_scale(m, group, chunk);
-    struct vec high[VEC], low[VEC];
-    size_t n;
-    const float *x = m->x + tiles_step_at(m, s, &n);
+    const __mmask64 keep = ~(((__mmask64)1 << step.skip) - 1);
 
-    for (size_t i = 0; i < VEC; i++) {
+    for (size_t i = 0; i < 16; i++, to += STEP_BYTES) {
         const size_t t = 16 * group + i;
+        struct vec upper = vec_zero(), lower = vec_zero();
 
-        high[i] = low[i] = vec_zero();
-        if (t < m->n_tok)
-            split(&high[i], &low[i], x + t * m->n_k, n, unit[i] > 0.0f ? 1.0f / unit[i] : 0.0f);
+        if (t < m->n_tok) {
+            const float unit = tiles_x_scale(m, t)[chunk];
+
+            split(&upper, &lower, m->x + t * m->n_k + step.k, step.n,
+                  unit > 0.0f ? 1.0f / unit : 0.0f);
+        }
+        _mm512_storeu_si512(to, _mm512_maskz_mov_epi8(keep, _mm512_castps_si512(upper.v)));
+        _mm512_storeu_si512(to + TILE_BYTES,
+                            _mm512_maskz_mov_epi8(keep, _mm512_castps_si512(lower.v)));
     }
-    vec_transpose(high);
-    vec_transpose(low);
-    for (size_t i = 0; i < VEC; i++) {
-        vec_store(upper + i * STEP_BYTES, high[i]);
-        vec_store(lower + i * STEP_BYTES, low[i]);
-    }
+}
+
+static void find_units(const struct mm *m, size_t group)
+{
+    for (size_t t = 16 * group; t < 16 * (group + 1) && t < m->n_tok; t++)
+        for (size_t c = 0; c < mm_n_chunks(m); c++)
+            tiles_x_scale(m, t)[c] = unit_of(m->x + t * m->n_k + c * m->chunk, mm_chunk_len(m, c));
 }
 
 static void pack_groups(void *arg, size_t begin, size_t end, int thread)
 {
     const struct mm *m = arg;
-    const size_t n_steps = tiles_n_steps(m), n_chunks = mm_n_chunks(m);
+    const size_t n_steps = tiles_n_steps(m), per_block = tiles_block_steps(m);
 
     (void)thread;
     for (size_t g = begin; g < end; g++) {
-        char *upper = (char *)m->packed + 2 * g * n_steps * TILE_BYTES,
-             *lower = upper + n_steps * TILE_BYTES;
+        find_units(m, g);
+        for (size_t b = 0; b < n_steps; b += per_block) {
+            const size_t n = n_steps - b < per_block ? n_steps - b : per_block;
+            char *to = tiles_x(m, b, n, g);
 
-        for (size_t c = 0; c < n_chunks; c++)
-            for (size_t i = 0; i < 16; i++)
-                tiles_x_scale(m, g, c)[i] =
-                    16 * g + i < m->n_tok
-                        ? unit_of(m->x + (16 * g + i) * m->n_k + c * m->chunk, mm_chunk_len(m, c))
-                        : 0.0f;
-        for (size_t s = 0; s < n_steps; s++)
-            pack_step(upper + s * TILE_BYTES, lower + s * TILE_BYTES, m, g, s);
+            for (size_t s = b; s < b + n; s++, to += 2 * TILE_BYTES)
+                pack_step(to, m, g, s);
+        }
     }
 }
 

@@ -1,139 +1,153 @@
-/* The AMX kernel's sums, [row][token] in tiles of 16 by 16, to rows of tokens; scale, bias, activation
- * and gate on the way, while a vector still holds one output column. */
+/* The AMX kernel's sums, [token][column] in tiles of 16 by 16, to rows of results: scale, bias,
+ * activation and gate of a plain product; fixed point of a chunk. A line is one token's columns of a
+ * panel, two vectors. */
 #include "tiles_amx.h"
 
-#include <string.h>
-
-#include "../ref/lanes.h"
-#include "vec_avx512.h"
-
-enum { TILE = 16 * 16 };
-
-/* Products of bytes: upper and lower sums to values, over the upper ones. */
-static void join(float *tile, const float *lower, __m512 x_scale, const float scale[16])
+static inline struct vec bytes_value(const float *upper, const float *lower, __m512 scale)
 {
-    for (size_t r = 0; r < 16; r++)
-        vec_store(tile + r * 16, tiles_join(tile + r * 16, lower + r * 16,
-                                            _mm512_mul_ps(x_scale, _mm512_set1_ps(scale[r]))));
+    const __m512 high = _mm512_cvtepi32_ps(_mm512_loadu_si512(upper)),
+                 low = _mm512_cvtepi32_ps(_mm512_loadu_si512(lower));
+
+    return (struct vec){_mm512_mul_ps(_mm512_fmadd_ps(high, _mm512_set1_ps(256.0f), low), scale)};
 }
 
-static void add_bias(float *tile, const float bias[16])
+/* Token r of a group, the columns of strip h; chunk matters to bytes only. */
+static inline __attribute__((always_inline)) struct vec value(const struct tiles_chore *c,
+                                                              const float *sum, size_t group,
+                                                              size_t r, size_t h)
 {
-    for (size_t r = 0; r < 16; r++)
-        for (size_t t = 0; t < 16; t++)
-            tile[r * 16 + t] += bias[r];
+    const struct mm *m = c->m;
+    const float *line = sum + (r / 16 * 2 + h) * TILE_ELEMS + r % 16 * 16;
+    float x_scale;
+
+    if (c->form != FORM_BYTES)
+        return vec_load(line);
+    x_scale = tiles_x_scale(m, group * tiles_group(m) + r)[c->chunk];
+    return bytes_value(
+        line, line + 2 * TILE_ELEMS,
+        _mm512_mul_ps(_mm512_set1_ps(x_scale), _mm512_loadu_ps(c->panel.scale + 16 * h)));
 }
 
-static void gelu(float *tile)
+static inline __mmask16 columns(const struct tiles_panel *p, size_t h)
 {
-    for (size_t i = 0; i < TILE; i++)
-        tile[i] = lane_gelu_tanh(tile[i]);
+    const size_t left = p->n_cols > 16 * h ? p->n_cols - 16 * h : 0;
+
+    return (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffff);
 }
 
-static void gate(float *restrict tile, const float *restrict up)
+/* ---- rows of y ---- */
+
+static inline void finish_gated(const struct tiles_chore *c, float *y, const float *sum,
+                                size_t group, size_t r)
 {
-    for (size_t i = 0; i < TILE; i++)
-        tile[i] = lane_gelu_tanh(tile[i]) * up[i];
+    const struct vec gate = vec_gelu_tanh(value(c, sum, group, r, 0)),
+                     up = value(c, sum, group, r, 1);
+
+    _mm512_mask_storeu_ps(y, columns(&c->panel, 0), _mm512_mul_ps(gate.v, up.v));
 }
 
-/* y[token][row], n_tok by n_cols of them. */
-static void store_tile(float *y, size_t stride, const float *tile, size_t n_tok, size_t n_cols)
+static inline void finish_plain(const struct tiles_chore *c, float *y, const float *sum,
+                                size_t group, size_t r)
 {
-    const __mmask16 mask = (__mmask16)((1u << n_cols) - 1);
-    struct vec v[VEC];
+    for (size_t h = 0; h < 2; h++) {
+        struct vec v = value(c, sum, group, r, h);
 
-    for (size_t i = 0; i < VEC; i++)
-        v[i] = vec_load(tile + i * VEC);
-    vec_transpose(v);
-    for (size_t t = 0; t < n_tok; t++)
-        _mm512_mask_storeu_ps(y + t * stride, mask, v[t].v);
-}
-
-static size_t at_most_16(size_t n, size_t skip)
-{
-    const size_t left = n > skip ? n - skip : 0;
-
-    return left < 16 ? left : 16;
-}
-
-/* All four tiles of bytes; the lower sums are not looked at again. */
-static void join_all(const struct mm *m, const struct tiles_panel *p, float *sum, size_t group)
-{
-    const __m512 x_scale = _mm512_loadu_ps(tiles_x_scale(m, group, 0));
-
-    for (size_t h = 0; h < 2; h++)
-        join(sum + 2 * h * TILE, sum + (2 * h + 1) * TILE, x_scale, p->scale + h * 16);
-}
-
-void tiles_finish(const struct mm *m, const struct tiles_panel *p, float *sum, size_t group)
-{
-    const size_t n_halves = m->w_up ? 1 : 2, first = group * tiles_group(m);
-    float bias[TILES_ROWS] = {0};
-
-    if (m->bias)
-        lanes_widen(bias, m->bias->data, m->bias->dtype, p->col, p->n_cols);
-    if (tiles_are_bytes(m))
-        join_all(m, p, sum, group);
-    for (size_t h = 0; h < n_halves; h++)
-        for (size_t g = 0; g < tiles_group(m) && first + g < m->n_tok; g += 16) {
-            float *tile = sum + (2 * h + g / 16) * TILE;
-
-            if (m->bias)
-                add_bias(tile, bias + h * 16);
-            if (m->act == OPS_ACT_GELU_TANH)
-                gelu(tile);
-            if (m->w_up)
-                gate(tile, tile + 2 * TILE);
-            store_tile(m->y + (first + g) * m->n_out + p->col + h * 16, m->n_out, tile,
-                       at_most_16(m->n_tok, first + g), at_most_16(p->n_cols, h * 16));
-        }
-}
-
-/* acc[8 tokens][8 rows] from sum[8 rows][8 of 16 tokens]; elements of 64 bits. */
-static void store_eight(int64_t *acc, size_t stride, const int64_t *sum, size_t n_tok,
-                        size_t n_cols)
-{
-    const __mmask8 mask = (__mmask8)((1u << n_cols) - 1);
-    __m512i a[8], b[8];
-
-    for (size_t i = 0; i < 8; i += 2) {
-        const __m512i x = _mm512_loadu_si512(sum + i * 16),
-                      y = _mm512_loadu_si512(sum + (i + 1) * 16);
-
-        a[i] = _mm512_unpacklo_epi64(x, y);
-        a[i + 1] = _mm512_unpackhi_epi64(x, y);
+        if (c->m->bias)
+            v.v = _mm512_add_ps(v.v, _mm512_loadu_ps(c->panel.bias + 16 * h));
+        if (c->m->act == OPS_ACT_GELU_TANH)
+            v = vec_gelu_tanh(v);
+        _mm512_mask_storeu_ps(y + 16 * h, columns(&c->panel, h), v.v);
     }
-    for (size_t j = 0; j < 2; j++)
-        for (size_t i = 0; i < 8; i += 4) {
-            b[i + j] = _mm512_shuffle_i64x2(a[i + j], a[i + 2 + j], 0x88);
-            b[i + 2 + j] = _mm512_shuffle_i64x2(a[i + j], a[i + 2 + j], 0xdd);
+}
+
+/* Rows of results lie far apart and seldom in a cache: those of some tokens on are fetched for writing. */
+enum { AHEAD_TOKENS = 24 };
+
+static inline void fetch_row(const void *row)
+{
+    __builtin_prefetch(row, 1, 2);
+}
+
+static void finish_lines(struct tiles_chore *c, size_t end)
+{
+    const struct mm *m = c->m;
+    const size_t per_group = tiles_group(m);
+
+    for (; c->next < end; c->next++) {
+        const size_t group = c->next / per_group, r = c->next % per_group;
+        const float *sum = c->sum + group * TILES_SUMS;
+        float *const y = m->y + c->next * m->n_out + c->panel.col;
+
+        fetch_row(y + AHEAD_TOKENS * m->n_out);
+        if (m->w_up) {
+            finish_gated(c, y, sum, group, r);
+            continue;
         }
-    for (size_t j = 0; j < 4; j++) {
-        a[j] = _mm512_shuffle_i64x2(b[j], b[4 + j], 0x88);
-        a[4 + j] = _mm512_shuffle_i64x2(b[j], b[4 + j], 0xdd);
+        fetch_row(y + AHEAD_TOKENS * m->n_out + 16);
+        finish_plain(c, y, sum, group, r);
     }
-    for (size_t t = 0; t < n_tok; t++)
-        _mm512_mask_storeu_epi64(acc + t * stride, mask, a[t]);
 }
 
-static size_t at_most_8(size_t n, size_t skip)
-{
-    const size_t left = n > skip ? n - skip : 0;
+/* ---- fixed point ---- */
 
-    return left < 8 ? left : 8;
+static inline void store_fixed(int64_t *acc, const int64_t *sum, __mmask16 cols)
+{
+    _mm512_mask_storeu_epi64(acc, (__mmask8)cols, _mm512_loadu_si512(sum));
+    _mm512_mask_storeu_epi64(acc + 8, (__mmask8)(cols >> 8), _mm512_loadu_si512(sum + 8));
 }
 
-void tiles_finish_fixed(const struct mm *m, const struct tiles_panel *p, const int64_t *sum,
-                        size_t group)
+static inline __attribute__((always_inline)) void convert_some(struct tiles_chore *c, size_t end,
+                                                               bool is_first)
 {
-    const size_t first = group * tiles_group(m);
+    const __mmask16 cols[2] = {columns(&c->panel, 0), columns(&c->panel, 1)};
+    const float limit = c->m->limit;
+    int n_bad = 0;
 
-    for (size_t r = 0; r < p->n_cols; r += 8)
-        for (size_t t = 0; t < tiles_group(m) && first + t < m->n_tok; t += 8) {
-            const size_t tile = 2 * (r / 16) + t / 16, tok = first + t;
+    for (size_t r = c->next; r < end; r++)
+        for (size_t h = 0; h < 2; h++) {
+            const __m512 v = value(c, c->sum, c->group, r, h).v;
 
-            store_eight(m->acc + tok * m->n_out + p->col + r, m->n_out,
-                        sum + tile * TILE + r % 16 * 16 + t % 16, at_most_8(m->n_tok, tok),
-                        at_most_8(p->n_cols, r));
+            /* without weights a NaN of the inputs counts in no column */
+            n_bad += vec_add_fixed(c->fixed + r * TILES_COLS + 16 * h,
+                                   (struct vec){_mm512_maskz_mov_ps(cols[h], v)}, limit, is_first);
         }
+    c->n_bad += n_bad;
+}
+
+/* Of a last chunk: the sums are whole. */
+static void store_lines(const struct tiles_chore *c, size_t end)
+{
+    const struct mm *m = c->m;
+    const __mmask16 cols[2] = {columns(&c->panel, 0), columns(&c->panel, 1)};
+
+    for (size_t r = c->next; r < end; r++) {
+        int64_t *const acc = m->acc + (c->group * tiles_group(m) + r) * m->n_out + c->panel.col;
+
+        for (size_t h = 0; h < 2; h++) {
+            fetch_row(acc + AHEAD_TOKENS * m->n_out + 16 * h);
+            fetch_row(acc + AHEAD_TOKENS * m->n_out + 16 * h + 8);
+            store_fixed(acc + 16 * h, c->fixed + r * TILES_COLS + 16 * h, cols[h]);
+        }
+    }
+}
+
+static void convert_lines(struct tiles_chore *c, size_t end)
+{
+    if (c->chunk == 0)
+        convert_some(c, end, true);
+    else
+        convert_some(c, end, false);
+    if (c->chunk + 1 == c->n_chunks)
+        store_lines(c, end);
+    c->next = end;
+}
+
+void tiles_chore(struct tiles_chore *c, size_t n_lines)
+{
+    const size_t left = c->end - c->next, end = c->next + (n_lines < left ? n_lines : left);
+
+    if (c->m->acc)
+        convert_lines(c, end);
+    else
+        finish_lines(c, end);
 }
