@@ -118,4 +118,11 @@ enum bench_figure {
 void bench_figure(struct bench_row *row, struct bench_account *account, enum bench_figure figure,
                   const struct bench_subject *s, const struct bench_round *round, size_t n_rounds);
 
+/* ---- exact sums ----
+ * [local] Microseconds that a decoder layer's row-parallel products take for n_tok rows, with exact
+ * sums and in f32 throughout: [n_rounds] each. bf16 weights that no cache holds, 1 GiB in all.
+ * Before the engine, whose scratch it would take. */
+int bench_sums(struct device *d, const struct text_config *c, enum ops_phase phase, size_t n_tok,
+               size_t n_rounds, double *exact_us, double *plain_us);
+
 #endif

@@ -24,6 +24,7 @@ PREFILL_SHARE = {224: ">= 0.85", 448: ">= 0.85", 896: ">= 0.8"}  # of the multip
 DECODE_SHARE = {"bf16": ">= 0.9", "int8": ">= 0.9", "int4": ">= 0.8"}  # of the read bandwidth
 BATCH_8 = ">= 6"  # tokens/s of eight sequences over those of one
 RANKS = ">= 0.95"  # 2 ranks x 1 thread over 1 x 2
+SUMS = "<= 0.02"  # of a phase, beyond sums in f32
 START_MS = "<= 300"  # from exec to the first vision layer, files in the page cache
 COPIES = "<= 1.05"  # resident bytes of two ranks over those of the weights
 MEMORY = "<= 1.05"  # peak over plan

@@ -110,6 +110,23 @@ def ranks(b, seconds):
         b.pair(phase, "3b-224 bf16 2 ranks x 1", "1 rank x 2 threads", ratios, phase, aims.RANKS, note)
 
 
+def sums(b, seconds):
+    """What exact sums take beyond those in f32: of a layer, times the layers, over the time of the whole phase."""
+    model, note = b.model("3b-224")
+    layers = b.args.layers or 26
+    rows = {r["phase"]: r for r in paligrid.rows_of(b.args.program, model, "--phases", "sums", "--threads", b.args.threads)}
+    with b.paced(model, phases=("prefill", "decode")) as p:
+        kept, _ = rounds.alone(p.round, ("prefill_text", "decode"), 3, seconds)
+    for phase, sums_of, units in (("prefill_text", "sums_prefill", 256 + 16), ("decode", "sums_decode", 1)):
+        if not kept[phase]:
+            b.out.add(table.row("exact sums", f"3b-224 bf16 {phase}", target=aims.SUMS, note=joined(note, "no steady round")))
+            continue
+        ms = units * statistics.median(r["ms"] for r in kept[phase])
+        exact, plain = (layers * rows[sums_of][k] / 1e3 for k in ("median", "ceiling"))
+        b.out.add(table.row("exact sums", f"3b-224 bf16 {phase}", f"in f32, of {ms:.4g} ms", aims.SUMS, note, ours=exact, theirs=plain, unit="ms",
+                            ratio=(exact - plain) / ms, n=rows[sums_of]["n"], dropped=0))
+
+
 def start(b, seconds):
     n = b.args.layers
     model = checkpoint.make(b.scratch, "3b-224", n, n)
@@ -167,6 +184,7 @@ JOBS = {
     "decode-int4": (decode("int4"), 2, 30),
     "batch": (batch, 4, 60),
     "ranks": (ranks, 4, 60),
+    "sums": (sums, 1, 60),
     "start": (start, 2, 60),
     "memory": (memory, 2, 60),
     "prefill-896": (prefill(896), 6, 60),

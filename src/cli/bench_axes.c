@@ -94,8 +94,8 @@ static int parse_weights(struct bench_axes *a, const char *list, char error[BENC
 
 static int parse_phases(struct bench_axes *a, const char *list, char error[BENCH_ERROR_BYTES])
 {
-    static const char *const name[] = {"vision", "prefill", "decode", "e2e",
-                                       "load",   "comm",    "start",  "memory"};
+    static const char *const name[] = {"vision", "prefill", "decode", "e2e", "load",
+                                       "comm",   "start",   "memory", "sums"};
     const char *item;
     size_t n;
 
@@ -103,8 +103,9 @@ static int parse_phases(struct bench_axes *a, const char *list, char error[BENCH
         int i = find_word(name, sizeof name / sizeof name[0], item, n);
 
         if (i < 0)
-            return bad(error, "--phases", item, n,
-                       "is not one of vision, prefill, decode, e2e, load, comm, start, memory");
+            return bad(
+                error, "--phases", item, n,
+                "is not one of vision, prefill, decode, e2e, load, comm, start, memory, sums");
         a->phases |= 1u << i;
     }
     return OK;

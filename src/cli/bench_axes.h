@@ -16,6 +16,7 @@ enum bench_phase {
     BENCH_COMM = 32,
     BENCH_START = 64,
     BENCH_MEMORY = 128,
+    BENCH_SUMS = 256,
 };
 
 enum { BENCH_MAX_VALUES = 16, BENCH_MAX_MODEL = 1024, BENCH_ERROR_BYTES = 200 };

@@ -311,6 +311,29 @@ static int run_comm(struct bench *b, const char *phase, size_t n_tok, int n_call
     return print_row(b, &row);
 }
 
+/* Exact sums of a layer beside those in f32: share is what f32 would take of the time. */
+static int run_sums(struct bench *b, const char *name, enum ops_phase phase, size_t n_tok)
+{
+    const size_t n_rounds = (size_t)b->options->bench_repetitions;
+    double exact[BENCH_MAX_ROUNDS], plain[BENCH_MAX_ROUNDS], share[BENCH_MAX_ROUNDS];
+    double scratch[BENCH_MAX_ROUNDS];
+    bool is_good[BENCH_MAX_ROUNDS];
+    struct bench_row row = b->row;
+
+    TRY(comm_agree(b->comm, bench_sums(b->machine.device, &b->cfg.text, phase, n_tok, n_rounds,
+                                       exact, plain)));
+    for (size_t i = 0; i < n_rounds; i++) {
+        share[i] = exact[i] > 0 ? plain[i] / exact[i] : 0;
+        is_good[i] = true;
+    }
+    row.phase = name;
+    row.unit = "us";
+    bench_summarise(&row.rate, exact, is_good, n_rounds, scratch);
+    row.ceiling = bench_median(plain, n_rounds);
+    row.share = bench_median(share, n_rounds);
+    return print_row(b, &row);
+}
+
 static int run_rounds(struct bench *b, size_t *n_rounds)
 {
     const size_t n_wanted = (size_t)b->options->bench_repetitions;
@@ -434,7 +457,11 @@ static int run_phases(struct bench *b, enum weights_form form)
         TRY(run_comm(b, "comm", 1, 500));
         TRY(run_comm(b, "comm_tile", COMM_TILE_TOKENS, 10));
     }
-    if (!(b->axes.phases & ~(unsigned)BENCH_COMM))
+    if (b->axes.phases & BENCH_SUMS) {
+        TRY(run_sums(b, "sums_prefill", OPS_PHASE_PREFILL, tp_tile_rows(b->subject.n_ids)));
+        TRY(run_sums(b, "sums_decode", OPS_PHASE_DECODE, 1));
+    }
+    if (!(b->axes.phases & ~(unsigned)(BENCH_COMM | BENCH_SUMS)))
         return OK;
     TRY(run_load(b, form));
     b->subject.engine = b->engine;

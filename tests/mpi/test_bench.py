@@ -94,6 +94,14 @@ def test_start_and_memory():
         check("more memory than the plan, which has no code in it", rows["memory"]["median"] > rows["memory"]["ceiling"] > 1e-5, rows["memory"])
 
 
+def test_exact_sums_beside_plain_ones():
+    status, out, err = bench("-m", MODEL, "-t", "1", "-o", "json", "--phases", "sums")
+    rows = [json.loads(line) for line in out.splitlines()]
+    check("rows of sums", status == 0 and [r["phase"] for r in rows] == ["sums_prefill", "sums_decode"], err or out)
+    for row in rows:
+        check("both ways take time", row["median"] > 0 and row["ceiling"] > 0 and row["share_of_ceiling"] > 0 and row["n"] == 2, row)
+
+
 def test_paced_rounds():
     status, out, err = bench("-m", MODEL, "-t", "1", "-b", "2", "-o", "json", "--phases", "vision,decode", "--paced", lines="0\n1\n0\n2\n1\n")
     rows = [json.loads(line) for line in out.splitlines()]
