@@ -101,6 +101,7 @@ struct machine_params machine_params_of(const struct options *o)
                                    .n_threads = o->threads,
                                    .share_gpu = o->share_gpu,
                                    .reproducible = o->reproducible,
+                                   .cuda_graphs = o->cuda_graphs,
                                    .timeout_s = o->comm_timeout_s};
 }
 

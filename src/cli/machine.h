@@ -24,6 +24,7 @@ struct machine_params {
     const struct topology_plan *plan;
     bool share_gpu; /* several ranks may take one GPU */
     bool reproducible;
+    bool cuda_graphs; /* decoding steps are recorded and replayed */
     double timeout_s; /* of waits for a GPU */
 };
 struct machine_params machine_params_of(const struct options *o);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ops_cuda.h"
+#include "ops_step.h"
 #include "status.h"
 
 /* -1: no launcher says. */
@@ -72,5 +73,7 @@ int machine_open_gpu(struct device **out, const struct machine_params *p, struct
     TRY(node_rank_of(c, &node_rank));
     gpu.gpu = ops_cuda_gpu_of(node_rank, n_gpus);
     TRY(comm_agree(c, ops_open_cuda(out, &gpu)));
+    if (!p->cuda_graphs)
+        ops_replay_off(*out);
     return p->share_gpu ? OK : check_not_shared(*out, c);
 }

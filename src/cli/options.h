@@ -119,7 +119,7 @@ struct options {
     int device;  /* enum option_device */
     int isa;     /* enum ops_isa */
     int threads; /* 0: this rank's share of the CPUs */
-    bool share_gpu, reproducible;
+    bool share_gpu, reproducible, cuda_graphs;
     bool preflight;
     bool json;
     int comm; /* enum comm_transport */

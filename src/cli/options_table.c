@@ -236,6 +236,8 @@ const struct option_row option_rows[] = {
      "let several ranks compute on one GPU"},
     {"reproducible", 0, OPTION_FLAG, AT(reproducible), "false", 0, 0, NULL, NULL, RANKS | BENCH,
      "GPUs: the same bits on every rank count and batch, without cuBLASLt"},
+    {"cuda-graphs", 0, OPTION_FLAG, AT(cuda_graphs), "true", 0, 0, NULL, NULL, RANKS | BENCH,
+     "GPUs: record decoding steps and replay them; the bits are the same"},
     {"threads", 't', OPTION_INT, AT(threads), "0", 0, 4096, NULL, "N", RANKS,
      "threads of each rank; 0 is its share of the CPUs it may use"},
     {"preflight", 0, OPTION_FLAG, AT(preflight), "true", 0, 0, NULL, NULL, BATCH,

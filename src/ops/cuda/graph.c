@@ -7,6 +7,7 @@
  * NCCL's own may do what it has to. */
 #include "cuda_impl.h"
 
+#include "dtype.h"
 #include "status.h"
 
 static struct cuda_context *context_of(void *ctx)
@@ -78,12 +79,17 @@ static void destroy(void *ctx, void *graph)
     cudaGraphExecDestroy((cudaGraphExec_t)graph);
 }
 
-/* The kernels' grids follow from the phase and, for attention, from the number of splits. */
+/* The kernels and their grids follow from the phase and, for attention, from the number of splits;
+ * rotation reads the frequencies that were sent last. */
 static uint64_t state(void *ctx)
 {
     const struct device *d = ctx;
+    const struct cuda_context *c = cuda_of(d);
+    const uint64_t n_splits = c->max_keys / KERNEL_SPLIT_TOKENS;
 
-    return (uint64_t)cuda_of(d)->max_keys << 8 | (uint64_t)d->phase;
+    ASSERT(n_splits < 1 << 19 && c->d_head_held < 1 << 12);
+    return (uint64_t)f32_bits(c->theta_held) << 32 | (uint64_t)c->d_head_held << 20 |
+           n_splits << 1 | (uint64_t)(d->phase == OPS_PHASE_DECODE);
 }
 
 static const char *reason(void *ctx)
