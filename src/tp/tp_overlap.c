@@ -74,6 +74,7 @@ static int finish_tile(struct tp *t, const struct tp_product *p, const struct ti
     struct ops_terms acc;
     int64_t n_bad = 0;
 
+    (void)ops_sync(t->device); /* of host memory: only tells a timed device what follows */
     TRY(comm_sum_finish(t->comm, &terms));
     acc.n_terms = (size_t)terms.n_terms;
     for (size_t i = 0; i < acc.n_terms; i++) {

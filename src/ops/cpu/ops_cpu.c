@@ -16,6 +16,7 @@ static void cpu_close(struct device *d)
     attention_close(cpu_of(d));
     rope_close(cpu_of(d));
     free(cpu_of(d)->rows);
+    team_close(cpu_of(d)->team);
     free(d);
 }
 
