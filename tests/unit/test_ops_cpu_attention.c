@@ -138,6 +138,7 @@ static const struct work cases[] = {
     {120, 300, 3, 1, 40, 65, 70, 20.0f, 5.0f},  /* a window that leaves the prefix behind */
     {130, 60, 2, 2, 16, 0, 0, 0.0f, 20.0f},     /* causal */
     {90, 1200, 2, 1, 128, 1250, 0, 0.0f, 3.0f}, /* three splits while decoding */
+    {90, 0, 2, 1, 40, 90, 0, 100.0f, 5.0f},     /* a cap beyond what needs no maximum */
 };
 
 static void bits_depend_on_the_query_alone(void **state)
@@ -151,17 +152,35 @@ static void bits_depend_on_the_query_alone(void **state)
         }
 }
 
-/* More keys than a panel has room for, and more rows than are kept from panel to panel. */
-static void bits_depend_on_no_panel(void **state)
+/* More keys than are packed together, and more rows than are kept from one stretch to the next; last,
+ * the same without a cap where probabilities outgrow what the first keys promised. */
+static void bits_depend_on_no_stretch(void **state)
 {
     static const struct work many_keys = {70, 1100, 2, 1, 512, 1150, 0, 50.0f, 6.0f},
-                             many_rows = {570, 0, 2, 1, 512, 550, 0, 0.0f, 6.0f};
+                             many_rows = {1100, 0, 5, 1, 512, 1050, 0, 0.0f, 1.0f},
+                             steep = {70, 1100, 2, 1, 512, 1150, 0, 0.0f, 300.0f};
 
     (void)state;
     for (enum ops_isa isa = OPS_ISA_AVX512_BF16; isa <= ops_cpu_best_isa(); isa++) {
         check_bits(isa, OPS_PHASE_PREFILL, DTYPE_BF16, &many_keys);
-        check_bits(isa, OPS_PHASE_PREFILL, DTYPE_BF16, &many_rows);
+        check_bits(isa, OPS_PHASE_PREFILL, DTYPE_BF16, &steep);
     }
+    check_bits(OPS_ISA_AUTO, OPS_PHASE_PREFILL, DTYPE_BF16, &many_rows);
+}
+
+/* Queries beside others that see less take another way through the same arithmetic. Scores grow from
+ * block to block by more than bf16 kernels let them, come under a cap that bounds too little to do
+ * without maxima, and leave the range of the cap's polynomial here and there. */
+static void bits_depend_on_no_neighbour(void **state)
+{
+    static const struct work row[] = {{200, 0, 2, 1, 72, 130, 0, 0.0f, 300.0f},
+                                      {200, 0, 2, 1, 72, 130, 0, 100.0f, 20.0f},
+                                      {330, 0, 2, 1, 256, 300, 0, 5.0f, 3.0f}};
+
+    (void)state;
+    for (enum ops_isa isa = OPS_ISA_AVX512_BF16; isa <= ops_cpu_best_isa(); isa++)
+        for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
+            check_bits(isa, OPS_PHASE_PREFILL, DTYPE_BF16, &row[i]);
 }
 
 /* ---- values ---- */
@@ -237,7 +256,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_depend_on_the_query_alone),
-        cmocka_unit_test(bits_depend_on_no_panel),
+        cmocka_unit_test(bits_depend_on_no_stretch),
+        cmocka_unit_test(bits_depend_on_no_neighbour),
         cmocka_unit_test(values_are_those_of_ref),
         cmocka_unit_test(a_nan_shows_where_it_is_seen),
     };

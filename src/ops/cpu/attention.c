@@ -1,9 +1,9 @@
 /* Attention: what is dealt to the threads, and which kernel runs it.
  *
- * Prefill: ranges of query rows per kv head. With bf16 instructions queries, keys, values and
- * probabilities are rounded to bf16 (2^-9 each), so a score is off by at most 2^-8 of the sum of its
- * |q k| and the output by as much of the largest value once more; sums, maxima and the division are
- * f32. Without: f32 throughout, as in ops/ref.
+ * Prefill: ranges of query rows per kv head, f32 throughout as in ops/ref; with bf16 instructions and
+ * weights see attention_bf16.c. There queries, keys, values and probabilities are rounded to bf16
+ * (2^-9 each), so a score is off by at most 2^-8 of the sum of its |q k| and the output by as much of
+ * the largest value once more; sums are f32.
  *
  * Decoding: f32 on every isa, because a step reads each key and value once and rounding them would
  * not make that cheaper. Keys are cut into splits of SPLIT_KEYS at fixed borders, the last of
@@ -37,7 +37,6 @@ struct attention_scratch {
 struct call {
     const struct cpu *cpu;
     const struct attention_kernels *kernels;
-    void (*prefill)(const struct attention_task *t);
     float *out;
     const float *q;
     const struct ops_kv *kv;
@@ -57,13 +56,14 @@ int attention_open(struct cpu *c)
                     threads_bytes + sizeof *c->attention);
     c->attention->n_items = c->attention->n_groups = 0;
     pages_wish_huge(c->attention_threads, threads_bytes);
-    return OK;
+    return c->isa >= OPS_ISA_AVX512_BF16 ? attention_bf16_open(&c->attention_shared) : OK;
 }
 
 void attention_close(struct cpu *c)
 {
     free(c->attention_threads);
     free(c->attention);
+    attention_bf16_close(c->attention_shared);
 }
 
 static void *thread_scratch(const struct cpu *c, int thread)
@@ -126,8 +126,8 @@ static void prefill_task(const struct call *c, size_t index, void *scratch)
     if (index * rows >= share * c->a->n_tok)
         return; /* rounding up left the last one nothing */
     t.row0 = index * rows;
-    t.n_rows = smaller(share * c->a->n_tok - t.row0, rows);
-    c->prefill(&t);
+    t.n_rows = size_least(share * c->a->n_tok - t.row0, rows);
+    c->kernels->prefill(&t);
 }
 
 static void prefill_range(void *arg, size_t begin, size_t end, int thread)
@@ -144,7 +144,7 @@ static void prefill(struct call *c)
     enum { TASKS_PER_THREAD = 2 };
     const size_t n_rows = c->a->n_heads * c->a->n_tok;
 
-    c->task_rows = larger(n_rows / ((size_t)c->cpu->n_threads * TASKS_PER_THREAD), UNIT);
+    c->task_rows = size_most(n_rows / ((size_t)c->cpu->n_threads * TASKS_PER_THREAD), UNIT);
     team_share(c->cpu, count_tasks(c), 1, prefill_range, c);
 }
 
@@ -154,15 +154,15 @@ static struct interval split_keys(struct interval keys, size_t split)
 {
     const size_t first = split * SPLIT_KEYS;
 
-    return (struct interval){larger(keys.begin, first),
+    return (struct interval){size_most(keys.begin, first),
                              split + 1 == MAX_SPLITS ? keys.end
-                                                     : smaller(keys.end, first + SPLIT_KEYS)};
+                                                     : size_least(keys.end, first + SPLIT_KEYS)};
 }
 
 static struct interval splits_of(struct interval keys)
 {
-    return (struct interval){smaller(keys.begin / SPLIT_KEYS, MAX_SPLITS - 1),
-                             smaller((keys.end - 1) / SPLIT_KEYS, MAX_SPLITS - 1) + 1};
+    return (struct interval){size_least(keys.begin / SPLIT_KEYS, MAX_SPLITS - 1),
+                             size_least((keys.end - 1) / SPLIT_KEYS, MAX_SPLITS - 1) + 1};
 }
 
 /* Each part's weight is exp(its maximum - the largest). */
@@ -221,7 +221,7 @@ static void add_query(struct call *c, const struct ops_kv *kv, const float *q, f
     size_t n_rows;
 
     for (size_t h = 0; h < a->n_heads; h += n_rows) {
-        n_rows = smaller(heads_sharing(a, h), ITEM_HEADS);
+        n_rows = size_least(heads_sharing(a, h), ITEM_HEADS);
         if (s->n_items + (splits.end - splits.begin) > MAX_ITEMS)
             run_items(c);
         s->group[s->n_groups++] =
@@ -283,10 +283,11 @@ int cpu_attention(struct device *d, float *out, const float *q, const struct ops
         decode(&c);
         return OK;
     }
-    c.prefill = a->precision == DTYPE_F32         ? c.kernels->prefill
-                : cpu->isa == OPS_ISA_AMX         ? attention_prefill_amx
-                : cpu->isa == OPS_ISA_AVX512_BF16 ? attention_prefill_avx512bf16
-                                                  : c.kernels->prefill;
-    prefill(&c);
+    if (a->precision == DTYPE_F32 || cpu->isa < OPS_ISA_AVX512_BF16)
+        prefill(&c);
+    else
+        attention_bf16_prefill(cpu,
+                               cpu->isa == OPS_ISA_AMX ? &attention_amx : &attention_avx512bf16,
+                               &(struct attention_task){.kv = kv, .a = a, .q = q, .out = out});
     return OK;
 }

@@ -13,20 +13,11 @@
 #define ATTENTION_H
 
 #include "cpu_impl.h"
+#include "sizes.h"
 
 struct interval {
     size_t begin, end;
 };
-
-static inline size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static inline size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
 
 /* The keys that the query at pos sees. */
 static inline struct interval keys_seen(const struct ops_attention *a, size_t pos)
@@ -42,7 +33,7 @@ static inline struct interval keys_seen(const struct ops_attention *a, size_t po
 static inline struct interval seen_in_block(struct interval keys, size_t first, size_t n)
 {
     return (struct interval){keys.begin > first ? keys.begin - first : 0,
-                             smaller(keys.end > first ? keys.end - first : 0, n)};
+                             size_least(keys.end > first ? keys.end - first : 0, n)};
 }
 
 /* Where the block that holds key `first`, a multiple of OPS_PAGE_TOKENS, starts in kv->k and v. */
@@ -56,7 +47,9 @@ static inline size_t block_at(const struct ops_kv *kv, size_t kv_head, size_t fi
 /* ---- prefill ---- */
 
 enum {
-    ATTENTION_SCRATCH = 5 << 20, /* bytes a thread has for a task */
+    PACKED_SPAN = 256,            /* keys whose values are packed together */
+    UNIT_ROWS = 32,               /* of a stack: what a bf16 kernel has in work together */
+    ATTENTION_SCRATCH = 256 << 10 /* bytes a thread has for a task */
 };
 
 struct attention_task {
@@ -66,8 +59,48 @@ struct attention_task {
     float *out;
     size_t kv_head, head0; /* row r is head head0 + r / n_tok, token r % n_tok */
     size_t row0, n_rows;
-    void *scratch; /* 64-byte aligned */
+    void *scratch;                   /* 64-byte aligned */
+    struct attention_packed *packed; /* bf16 kernels only */
 };
+
+/* ---- prefill in bf16 ----
+ * Keys and values of one kv head and a stretch of keys, rounded and in the order of the products,
+ * made once for all rows. Where a stretch is not all there is, what a unit of rows has so far is
+ * kept from one stretch to the next. */
+struct attention_packed {
+    uint16_t *k, *v;
+    struct interval keys; /* of the stretch; begins at a block */
+    struct interval seen; /* keys that some row sees; other slots may hold anything */
+    void *kept;           /* of the unit at row kept_row0; NULL: the stretch is all there is */
+    size_t kept_row0;
+    bool is_first, is_last;
+};
+
+/* Keys are packed DEPTH by DEPTH: what a stretch of n keys is padded to. */
+static inline size_t packed_keys(size_t n)
+{
+    return (n + 31) / 32 * 32;
+}
+
+/* What a head of d elements is padded to, as queries and keys: whole products. As values: whole
+ * tiles, of rows of which the first unused one is all ones, so that an output element behind the
+ * last is the sum of probabilities. */
+static inline size_t packed_depth(size_t d)
+{
+    return (d + 31) / 32 * 32;
+}
+
+static inline size_t packed_width(size_t d)
+{
+    return d / 16 * 16 + 16;
+}
+
+/* Bytes that are kept of a unit: its output, its queries, its maxima. */
+static inline size_t kept_bytes(size_t d)
+{
+    return UNIT_ROWS *
+           (packed_width(d) * sizeof(float) + packed_depth(d) * sizeof(uint16_t) + sizeof(float));
+}
 
 /* Where row r of the stack starts in q and in out. */
 static inline size_t task_row_at(const struct attention_task *t, size_t row)
@@ -122,9 +155,22 @@ struct attention_kernels {
 
 /* attention_avx2.c, attention_avx512.c: all in f32. */
 extern const struct attention_kernels attention_avx2, attention_avx512;
-/* attention_avx512bf16.c, attention_amx.c: prefill with queries, keys, values and probabilities
- * rounded to bf16. */
-void attention_prefill_avx512bf16(const struct attention_task *t);
-void attention_prefill_amx(const struct attention_task *t);
+
+/* With queries, keys, values and probabilities rounded to bf16: `pack` makes the page of key0, a
+ * multiple of OPS_PAGE_TOKENS, for a task whose rows are those of the stack; `run` takes whole units,
+ * but for the stack's last. */
+struct attention_bf16_kernels {
+    void (*pack)(const struct attention_task *t, size_t key0);
+    void (*run)(const struct attention_task *t);
+};
+extern const struct attention_bf16_kernels attention_avx512bf16, attention_amx;
+
+/* attention_bf16.c */
+struct attention_shared;
+int attention_bf16_open(struct attention_shared **out);
+void attention_bf16_close(struct attention_shared *s); /* NULL is fine */
+/* a, q and out of the task are the call's. */
+void attention_bf16_prefill(const struct cpu *c, const struct attention_bf16_kernels *kernels,
+                            const struct attention_task *call);
 
 #endif

@@ -25,12 +25,12 @@ INLINE void multiply(__m512 sum[ROWS][2], const uint16_t *a, size_t n, const uin
         }
 }
 
-static void scores(struct flash *f, size_t unit, size_t keys)
+static void scores(struct flash *f, size_t key, size_t n)
 {
     const size_t next = f->n_depths * OPERAND;
-    const uint16_t *k = f->k + keys / 16 * next, *q = unit_q(f, unit);
+    const uint16_t *k = f->packed->k + key / 16 * next, *q = f->q;
 
-    for (size_t s = 0; s < BLOCK; s += ROWS) {
+    for (size_t s = 0; s < n; s += ROWS) {
         __m512 sum[ROWS][2];
 
         for (size_t r = 0; r < ROWS; r++)
@@ -43,27 +43,34 @@ static void scores(struct flash *f, size_t unit, size_t keys)
     }
 }
 
-static void values(struct flash *f, size_t unit, size_t keys, size_t depths)
+static void values(struct flash *f, size_t end)
 {
-    const size_t depth0 = keys % SPAN / DEPTH, next = SPAN / DEPTH * OPERAND;
-    const uint16_t *v = span_v(f, keys) + depth0 * OPERAND, *p0 = f->p[0] + depth0 * OPERAND,
-                   *p1 = f->p[1] + depth0 * OPERAND;
+    const size_t n = (end - f->pending) / DEPTH, p_at = f->pending % SPAN / DEPTH * OPERAND;
+    const uint16_t *p0 = f->p[0][0] + p_at, *p1 = f->p[0][1] + p_at;
 
-    for (size_t d = 0; d < f->n_strips * 16; d += ROWS) {
-        float *out = unit_out(f, unit) + d / 16 * 2 * SUMS + d % 16 * 16;
+    for (size_t d = 0; d <= f->task->a->d_head; d += ROWS) {
+        const uint16_t *v = values_at(f, d / 16, f->pending) + d % 16 * DEPTH;
+        float *out = f->out + d / 16 * 2 * SUMS + d % 16 * 16;
         __m512 sum[ROWS][2];
 
         for (size_t r = 0; r < ROWS; r++)
             for (size_t h = 0; h < 2; h++)
-                sum[r][h] = _mm512_loadu_ps(out + h * SUMS + r * 16);
-        multiply(sum, v + d / 16 * next + d % 16 * DEPTH, depths, p0, p1);
+                sum[r][h] =
+                    f->is_fresh ? _mm512_setzero_ps() : _mm512_loadu_ps(out + h * SUMS + r * 16);
+        multiply(sum, v, n, p0, p1);
         for (size_t r = 0; r < ROWS; r++)
             for (size_t h = 0; h < 2; h++)
                 _mm512_storeu_ps(out + h * SUMS + r * 16, sum[r][h]);
     }
+    f->is_fresh = false;
 }
 
-void attention_prefill_avx512bf16(const struct attention_task *t)
+/* Products and softmax share their units here. */
+static size_t run_ahead(struct flash *f, size_t key, size_t end)
 {
-    task_run(t);
+    (void)f;
+    (void)end;
+    return key;
 }
+
+const struct attention_bf16_kernels attention_avx512bf16 = {task_pack, task_run};

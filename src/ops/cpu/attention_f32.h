@@ -57,7 +57,7 @@ static void tile_scores(struct tile *t, const float *k, size_t n_keys, size_t d)
         const float *x[STEP];
 
         for (size_t i = 0; i < STEP; i++) {
-            x[i] = k + smaller(s + i, n_keys - 1) * d;
+            x[i] = k + size_least(s + i, n_keys - 1) * d;
             acc[i][0] = acc[i][1] = vec_zero();
         }
         outer(acc, x, 1, (const float(*)[TILE])t->q, d);
@@ -108,7 +108,7 @@ static void tile_values(struct tile *t, const float *v, struct interval seen, si
 
         for (size_t i = 0; i < STEP; i++)
             for (size_t h = 0; h < 2; h++) {
-                x[i] = v + seen.begin * d + smaller(j + i, d - 1);
+                x[i] = v + seen.begin * d + size_least(j + i, d - 1);
                 acc[i][h] = vec_mul_add(vec_load(t->out[j + i] + h * VEC),
                                         vec_load(t->factor + h * VEC), vec_zero());
             }
@@ -146,7 +146,7 @@ static void tile_load(struct tile *t, const struct attention_task *task, size_t 
         t->max[i] = -INFINITY;
         t->sum[i] = 0.0f;
     }
-    memset(t->out, 0, sizeof *t->out * smaller(d + STEP, OPS_MAX_D_HEAD));
+    memset(t->out, 0, sizeof *t->out * size_least(d + STEP, OPS_MAX_D_HEAD));
 }
 
 /* out / sum, back to rows of queries. An output of -0 may have lost its sign to a block that its
@@ -157,7 +157,7 @@ static void tile_store(struct tile *t, const struct attention_task *task, size_t
 
     for (size_t lane = 0; lane < n; lane += VEC)
         for (size_t j = 0; j < d; j += VEC) {
-            const size_t width = smaller(d - j, VEC);
+            const size_t width = size_least(d - j, VEC);
             struct vec v[VEC];
 
             for (size_t i = 0; i < VEC; i++)
@@ -182,10 +182,10 @@ static struct interval tile_block(struct tile *t, size_t first)
     for (size_t i = 0; i < TILE; i++) {
         const struct interval s = seen_in_block(t->keys[i], first, OPS_PAGE_TOKENS);
 
-        t->begin[i] = (int32_t)smaller(s.begin, OPS_PAGE_TOKENS);
+        t->begin[i] = (int32_t)size_least(s.begin, OPS_PAGE_TOKENS);
         t->end[i] = (int32_t)s.end;
         if (s.begin < s.end)
-            all = (struct interval){smaller(all.begin, s.begin), larger(all.end, s.end)};
+            all = (struct interval){size_least(all.begin, s.begin), size_most(all.end, s.end)};
     }
     return all;
 }
@@ -213,7 +213,7 @@ static void tile_run(struct tile *t, const struct attention_task *task, size_t r
 static void prefill(const struct attention_task *task)
 {
     for (size_t r = 0; r < task->n_rows; r += TILE)
-        tile_run(task->scratch, task, task->row0 + r, smaller(task->n_rows - r, TILE));
+        tile_run(task->scratch, task, task->row0 + r, size_least(task->n_rows - r, TILE));
 }
 
 /* ---- decoding ---- */
@@ -233,7 +233,7 @@ static inline __attribute__((always_inline)) void item_scores(float score[][OPS_
         const float *x[4];
 
         for (size_t i = 0; i < 4; i++) {
-            x[i] = k + smaller(larger(s + i, seen.begin), seen.end - 1) * d;
+            x[i] = k + size_least(size_most(s + i, seen.begin), seen.end - 1) * d;
             for (size_t h = 0; h < n_heads; h++)
                 acc[h][i] = vec_zero();
         }

@@ -10,6 +10,7 @@
 #include "../ops_impl.h"
 
 struct attention_scratch;
+struct attention_shared;
 struct rope_slots;
 struct team;
 
@@ -31,6 +32,7 @@ struct cpu {
 
     /* attention.c */
     struct attention_scratch *attention;
+    struct attention_shared *attention_shared;
     void *attention_threads; /* [n_threads][ATTENTION_SCRATCH bytes] */
 
     struct rope_slots *rope; /* rope.c */
