@@ -36,8 +36,8 @@ int machine_open(struct machine *m, const struct machine_params *p, struct comm 
 void machine_release(struct machine *m);
 
 /* Cores and threads of this rank, where all ranks of the nodes are in c: a replica alone would take
- * what belongs to others. n_threads as above. The first rank of a node warns when they are more than
- * its CPUs. Collective. */
+ * what belongs to others. n_threads as above. The first rank of a node warns when more are wanted
+ * than there are CPUs. Collective. */
 int machine_plan(struct comm *c, int n_threads, struct topology_plan *out);
 
 int machine_n_cpus(void); /* that this process may run on */

@@ -67,7 +67,7 @@ int machine_plan(struct comm *c, int n_threads, struct topology_plan *out)
         log_rank(LOG_WARN, "cli", "threads are not bound to NUMA nodes");
     topology_plan_make(out, &t, here.grant, here.n, here.mine, n_threads);
     topology_release(&t);
-    if (out->is_crowded && here.mine == 0)
+    if (out->is_crowded && out->n_threads > out->n_fit && here.mine == 0)
         warn(out, here.n);
 free_grants:
     free(here.grant);

@@ -1,11 +1,11 @@
 /* Who takes which cores: a pure function.
  *
  * Ranks that may run on the same CPUs divide them; a rank bound to CPUs of its own keeps all of
- * them. Cores are dealt as runs, NUMA node after NUMA node: rank r of k has [r n / k, (r + 1) n / k)
- * of n, so shares differ by a core and the slowest rank is as fast as can be. A border between two
- * ranks moves to a border of NUMA nodes when that is half a core away or an eighth of a share: so
- * much slower is a thread whose memory is far. What is divided are cores, or CPUs where there are
- * fewer cores than ranks. */
+ * them. Cores are dealt as runs, NUMA node after NUMA node: rank r of k has [r n / k, (r + 1) n /
+ * k) of n, so shares differ by a core and the slowest rank is as fast as can be. A border between
+ * two ranks moves to a border of NUMA nodes when that is half a core away or an eighth of a share:
+ * about as much slower is a rank with threads whose memory is far. What is divided are cores, or
+ * CPUs where there are fewer cores than ranks. */
 #include "topology.h"
 
 #include <string.h>
@@ -136,8 +136,8 @@ static struct sharing sharing_of(const struct topology_grant *grant, size_t n_ra
     return s;
 }
 
-/* The units of this rank. Where there are too few, or ranks share some of their CPUs only, nobody has
- * any for itself: all are everybody's, and false is returned. */
+/* The units of this rank. Where there are too few, or ranks share some of their CPUs only, nobody
+ * has any for itself: all are everybody's, and false is returned. */
 static bool take_share(struct run *r, struct units *u, const struct topology *t,
                        const struct topology_cpus *allowed, const struct sharing *s)
 {

@@ -1,11 +1,12 @@
-/* Row-parallel products in row tiles: while the sums of one tile cross ranks, the next is computed.
+/* Row-parallel products in row tiles: while the sums of one tile cross ranks, the next is
+ * computed.
  *
- * Tiles are made where the exchange reads them (comm_sum_room), and the terms of all ranks are added
- * on the way to f32: nothing is copied. A tile is finished when the next has begun, so ranks may be
- * a tile apart before one waits for another. Rows stand alone, so the bits are those of one tile.
- * Behind each tile's sums stands its counter of chunks out of range. A rank that fails on its own
- * goes on to meet the others: it begins its tiles with a counter that no number of chunks reaches,
- * and all leave together. */
+ * Tiles are made where the exchange reads them (comm_sum_room), and the terms of all ranks are
+ * added on the way to f32: nothing is copied. A tile is finished when the next has begun, so ranks
+ * may be a tile apart before one waits for another. Rows stand alone, so the bits are those of one
+ * tile. Behind each tile's sums stands its counter of chunks out of range. A rank that fails on
+ * its own goes on to meet the others: it begins its tiles with a counter that no number of chunks
+ * reaches, and all leave together. */
 #include "sizes.h"
 #include "status.h"
 #include "tp_impl.h"
@@ -89,8 +90,8 @@ static int finish_tile(struct tp *t, const struct tp_product *p, const struct ti
                                 p->residual ? p->residual + at : NULL, tile->n_rows, p->w->dim[0]);
 }
 
-/* What is wrong is found when a tile is finished, by all ranks in the same one; the next has begun by
- * then, and is waited for, since no other exchange may come before. */
+/* What is wrong is found when a tile is finished, by all ranks in the same one; the next has begun
+ * by then, and is waited for, since no other exchange may come before. */
 int tp_overlapped(struct tp *t, const struct tp_product *p)
 {
     const size_t n_out = p->w->dim[0], rows = tile_rows(t, p->n_tok, n_out);

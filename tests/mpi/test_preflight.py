@@ -31,4 +31,11 @@ else:
     check("over messages", code == 0 and "ranks (mpi)" in err, err)
 if RANKS > os.cpu_count():
     check("oversubscription is told", "more threads" in err, err)
+code, out, err = run("--threads", "99")
+check("more threads change no answer", (code, out) == plain[:2], (code, out, err))
+told = re.search(r"(\d+) of its (\d+) ranks share (\d+) CPUs \((\d+) cores\).* and have 99 threads each: .*; (\d+) each fit", err)
+check("and are told, with numbers", told and int(told[2]) == RANKS and int(told[3]) == len(os.sched_getaffinity(0)), err)
+check("what fits does fit", told and int(told[5]) >= 1 and (int(told[1]) * int(told[5]) <= int(told[3]) or int(told[5]) == 1), err)
+check("told once", err.count("threads each") == 1, err)
+check("the default is silent", "threads each" not in plain[2], plain[2])
 sys.exit(verdict())

@@ -1,13 +1,14 @@
 /* Threads of one device: the caller and workers that wait for its calls.
  *
  * Ranges are taken from one counter. Each is a part of what is left (guided), since a thread that
- * the system has taken off its CPU must not keep the others waiting with a large share. For the same
- * reason a call waits only for workers that have come in: one word says which call it is, whether
- * it is open, and how many are inside, so a worker that wakes up late finds the door closed.
+ * the system has taken off its CPU must not keep the others waiting with a large share. For the
+ * same reason a call waits only for workers that have come in: one word says which call it is,
+ * whether it is open, and how many are inside, so a worker that wakes up late finds the door
+ * closed.
  *
- * Who waits spins for about as long as a wake-up costs, then sleeps in the kernel: other threads and
- * ranks on the same cores get them at once. Where a node has more threads than CPUs nobody spins.
- * The number of the call wraps; the worst that can come of it is a worker that misses one call. */
+ * Who waits spins for about as long as a wake-up costs, then sleeps in the kernel: other threads
+ * and ranks on the same cores get them at once. Where a node has more threads than CPUs nobody
+ * spins. The number of the call wraps; all that can come of it is a worker that misses one call. */
 #define _GNU_SOURCE /* syscall */
 #include "team.h"
 

@@ -8,8 +8,8 @@
 
 struct team; /* owned */
 
-/* The caller, which becomes thread 0, and n_threads - 1 workers, each bound to its place of the plan
- * (copied; NULL: anywhere). One thread may call at a time. */
+/* The caller, which becomes thread 0, and n_threads - 1 workers, each bound to its place of the
+ * plan (copied; NULL: anywhere). One thread may call at a time. */
 int team_open(struct team **out, int n_threads, const struct topology_plan *plan);
 /* From the thread that opened it, whose binding it gives back. NULL is fine. */
 void team_close(struct team *t);
