@@ -90,8 +90,9 @@ unpack() {
     work=$(mktemp -d "${TMPDIR:-/tmp}/paligrid-gpu.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     log=$work/log
-    chmod +x "$BUNDLE/xz" 2>/dev/null || cp "$BUNDLE/xz" "$work/"
-    LD_LIBRARY_PATH=$BUNDLE "$BUNDLE/xz" -dc "$BUNDLE/gpu.tar.xz" | tar -C "$work" -x
+    cp "$BUNDLE/xz" "$work/"
+    chmod +x "$work/xz"
+    LD_LIBRARY_PATH=$BUNDLE${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$work/xz" -dc "$BUNDLE/gpu.tar.xz" | tar -C "$work" -x
 }
 
 find_library() { # NAME: the folder that holds it
@@ -105,10 +106,14 @@ find_library() { # NAME: the folder that holds it
     found=$(ldconfig -p 2>/dev/null | sed -n "s|.* => \(.*/$1\)$|\1|p" | head -n 1)
     [[ -z $found ]] || dirname "$found"
 }
+# The driver's own folder is known to the linker, or stands in LD_LIBRARY_PATH, or is the usual one of containers.
 set_libraries() {
     local name dir
-    libraries=$work/mpi/lib:$work/mpi/lib/openmpi:$work/lib
+    libraries=$work/mpi/lib:$work/mpi/lib/openmpi:$work/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     [[ $device = cuda ]] || return 0
+    for dir in /usr/local/nvidia/lib64 /usr/local/nvidia/lib; do
+        [[ ! -d $dir ]] || libraries+=:$dir
+    done
     for name in libcublasLt.so.13 libnccl.so.2; do
         dir=$(find_library "$name")
         echo "$name: ${dir:-not found: done without}"
@@ -126,7 +131,7 @@ ranks() { # N PROGRAM ARGUMENT...
     local n=$1
     shift
     OPAL_PREFIX=$work/mpi ours 120 "$work/mpi/bin/mpirun" --allow-run-as-root \
-        --oversubscribe --bind-to none -np "$n" "$@"
+        --oversubscribe --bind-to none --mca osc ^ucx -np "$n" "$@"
 }
 one() { # COMMAND OPTION...: on one rank, and on two that share the device
     ours 60 "$work/bin/paligrid" "$@"
@@ -207,11 +212,14 @@ refused() { # two ranks on one GPU, for that reason and no other
     [[ $status = 64 && ! -s $work/out ]] && grep -q 'have the same GPU' "$work/err"
 }
 memory_check() {
-    local tool
+    local tool status=0
     tool=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null || true)
     [[ -n $tool ]] || { echo "no compute-sanitizer here" && return 77; }
     ours 90 "${tool%%$'\n'*}" --error-exitcode 9 "$work/bin/paligrid" run --model "$work/demo/model" -p "caption en" \
-        --max-new-tokens 4 --device cuda "$work/demo/images/01_one_112.png"
+        --max-new-tokens 4 --device cuda "$work/demo/images/01_one_112.png" >"$work/sanitizer" 2>&1 || status=$?
+    cat "$work/sanitizer"
+    ! grep -q 'Device not supported\|Unable to initialize' "$work/sanitizer" || { echo "compute-sanitizer cannot use this GPU" && return 77; }
+    return "$status"
 }
 check_device() {
     local test config
@@ -284,7 +292,7 @@ measure_all() { # SECONDS that must be left
 }
 python_with_torch() {
     local python
-    for python in ${PYTHON:-} python3 python3.12 python3.11 /opt/*/bin/python3 /usr/bin/python3; do
+    for python in ${PYTHON:-} python3 python3.12 python3.11 /opt/*/bin/python3 /opt/*/.venv/bin/python3 /usr/bin/python3; do
         command -v "$python" >/dev/null || continue
         timeout 60 "$python" -c 'import torch, transformers; assert torch.cuda.is_available()' 2>/dev/null && {
             echo "$python"

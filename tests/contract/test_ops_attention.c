@@ -261,6 +261,7 @@ static void attention_equals_a_plain_softmax(void **state)
         {200, 0, 200, 6, 2, 128, 150, 30, 50.0f}, /* three heads per kv head, suffix with window */
         {40, 560, 600, 2, 1, 512, 530, 500, 20.0f}, /* largest head; a window over two splits */
         {70, 0, 70, 16, 16, 72, 70, 0, 0.0f},       /* as many kv heads as heads           */
+        {9, 66, 75, 12, 1, 16, 70, 0, 50.0f},       /* twelve heads of one kv head         */
     };
 
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {

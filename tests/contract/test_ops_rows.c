@@ -42,7 +42,7 @@ static void check_step(struct device *d, const struct step_case *c)
     const size_t head = OPS_PAGE_TOKENS * c->d_head, stride = c->n_kv * head;
     const size_t n_pool = c->n_rows * STEP_PAGES * stride, n_q = c->n_heads * c->d_head;
     const size_t n_kv = c->n_kv * c->d_head, q_bytes = c->n_rows * n_q * sizeof(float);
-    int32_t page[STEP_ROWS][STEP_PAGES], kv_of_head[8];
+    int32_t page[STEP_ROWS][STEP_PAGES], kv_of_head[16];
     struct ops_row row[STEP_ROWS];
     float *pool = case_filled(n_pool, 1, 2.0f), *q = case_filled(c->n_rows * n_q, 2, 3.0f);
     float *kv = case_filled(c->n_rows * n_kv, 3, 2.0f), *y = malloc(2 * n_pool * sizeof *y);
@@ -111,6 +111,7 @@ static void rows_of_a_step_are_as_alone(void **state)
         {17, 3, 1, 24, 70, 20.0f}, /* a window, three heads of one kv head      */
         {40, 8, 4, 10, 0, 50.0f},  /* more parts than are worked on at once     */
         {9, 1, 1, 256, 0, 50.0f},  /* a rank's only head                        */
+        {4, 13, 1, 8, 0, 50.0f},   /* more heads of one kv head than work at once */
     };
 
     ops_set_phase(*state, OPS_PHASE_DECODE);
