@@ -6,8 +6,9 @@
 #
 # What is added, and when (everything can be overridden by the variable or option named):
 #   root:                 OMPI_ALLOW_RUN_AS_ROOT and ..._CONFIRM, which Open MPI asks for
-#   ranks <= cores:       one core per rank, --bind-to core              BIND=core|none|...
+#   ranks =  cores:       one core per rank, --bind-to core              BIND=core|none|...
 #                         (two such runs at a time would sit on the same cores: use BIND=none)
+#   ranks <  cores:       no binding: mpirun would leave cores idle, paligrid divides them itself
 #   ranks >  cores:       --oversubscribe, no binding, and waiting ranks give way (without that,
 #                         an exchange may take milliseconds): OMPI_MCA_mpi_yield_when_idle=1
 #   one rank:             no mpirun at all                               MPIRUN=... forces it
@@ -58,6 +59,8 @@ if ((ranks > 1)) || [[ -n ${MPIRUN:-} ]]; then
         if ((ranks > cores)); then
             offer OMPI_MCA_mpi_yield_when_idle 1
             command+=(--oversubscribe --bind-to "${BIND:-none}")
+        elif ((ranks < cores)); then
+            command+=(--bind-to "${BIND:-none}")
         else
             command+=(--bind-to "${BIND:-core}")
         fi

@@ -56,6 +56,40 @@ static void warn(const struct topology_plan *p, size_t n_ranks)
              host, p->n_sharing, n_ranks, p->n_cpus, p->n_cores, quota, p->n_threads, p->n_fit);
 }
 
+/* CPUs of the node that none of its ranks may use. */
+static size_t count_idle(const struct topology *t, const struct neighbours *here, size_t *n_all)
+{
+    size_t n_idle = 0;
+
+    *n_all = 0;
+    for (size_t i = 0; i < t->n_cores; i++)
+        for (size_t w = 0; w < TOPOLOGY_MAX_CPUS / 64; w++) {
+            uint64_t left = t->core[i].cpus.word[w];
+
+            *n_all += (size_t)__builtin_popcountll(left);
+            for (size_t r = 0; r < here->n; r++)
+                left &= ~here->grant[r].cpus.word[w];
+            n_idle += (size_t)__builtin_popcountll(left);
+        }
+    return n_idle;
+}
+
+/* mpirun binds each of two ranks to one core unless it is told otherwise. */
+static void warn_of_idle(const struct topology *t, const struct neighbours *here)
+{
+    char host[MACHINE_HOST_BYTES];
+    size_t n_all;
+    const size_t n_idle = count_idle(t, here, &n_all);
+
+    if (here->n == 1 || 2 * n_idle < n_all || n_all == 0)
+        return;
+    machine_host(host);
+    log_rank(LOG_WARN, "cli",
+             "%s: its %zu ranks are bound to %zu of %zu CPUs; where the others are free, mpirun "
+             "--bind-to none lets the ranks divide them all",
+             host, here->n, n_all - n_idle, n_all);
+}
+
 int machine_plan(struct comm *c, int n_threads, struct topology_plan *out)
 {
     struct neighbours here = {0};
@@ -66,9 +100,11 @@ int machine_plan(struct comm *c, int n_threads, struct topology_plan *out)
     if (topology_open(&t, NULL) != OK)
         log_rank(LOG_WARN, "cli", "threads are not bound to NUMA nodes");
     topology_plan_make(out, &t, here.grant, here.n, here.mine, n_threads);
-    topology_release(&t);
     if (out->is_crowded && out->n_threads > out->n_fit && here.mine == 0)
         warn(out, here.n);
+    if (n_threads == 0 && here.mine == 0)
+        warn_of_idle(&t, &here);
+    topology_release(&t);
 free_grants:
     free(here.grant);
     return rc;

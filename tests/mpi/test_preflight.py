@@ -38,4 +38,10 @@ check("and are told, with numbers", told and int(told[2]) == RANKS and int(told[
 check("what fits does fit", told and int(told[5]) >= 1 and (int(told[1]) * int(told[5]) <= int(told[3]) or int(told[5]) == 1), err)
 check("told once", err.count("threads each") == 1, err)
 check("the default is silent", "threads each" not in plain[2], plain[2])
+cpus = sorted(os.sched_getaffinity(0))
+if RANKS > 1 and len(cpus) > 1:
+    code, out, err = program(*RUN, launch=["taskset", "-c", str(cpus[0]), *LAUNCH])
+    check("bound ranks answer the same", (code, out) == plain[:2], (code, out, err))
+    check("idle CPUs are told of", re.search(rf"its {RANKS} ranks are bound to 1 of \d+ CPUs", err), err)
+    check("none are idle by default", "are bound to" not in plain[2], plain[2])
 sys.exit(verdict())

@@ -17,8 +17,8 @@ same "more ranks than cores" \
     "$(line -n 5 -- prog)"
 same "the user's choices stay" "mpirun -q --oversubscribe --bind-to socket --tag-output -n 5 prog" \
     "$(OMPI_MCA_mpi_yield_when_idle=0 BIND=socket MPIRUN="mpirun -q" MPIRUN_ARGS=--tag-output RANKS=5 line -- prog)"
-same "a forced mpirun" "mpirun --bind-to core -n 1 prog" "$(MPIRUN=mpirun line -n 1 -- prog)"
-same "the program of this checkout" "mpirun --bind-to core -n 2 /some/paligrid info" \
+same "a forced mpirun" "mpirun --bind-to none -n 1 prog" "$(MPIRUN=mpirun line -n 1 -- prog)"
+same "the program of this checkout" "mpirun --bind-to none -n 2 /some/paligrid info" \
     "$(PALIGRID=/some/paligrid line -n 2 -- paligrid info)"
 pretend id 0
 [[ $(line -n 2 -- prog) = "env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "*" -n 2 prog" ]] ||
