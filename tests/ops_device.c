@@ -210,7 +210,7 @@ double case_x_rounding(const struct device *d, enum dtype weights)
 /* src/ops/cpu/ints.h: while decoding; beside int8 weights on AMX in prefill, too, a chunk at a time. */
 struct case_x_off case_x_off(const struct device *d, const struct tensor *w, size_t chunk)
 {
-    const bool whole = w->dim[1] % 64 == 0 && chunk % 64 == 0 &&
+    const bool whole = chunk % 64 == 0 &&
                        (w->dtype == DTYPE_Q8 || w->group == 32 || w->group == 64);
 
     if (has_bf16(d) && whole && phase_now == OPS_PHASE_DECODE)

@@ -278,7 +278,8 @@ static void arranged_weights_give_the_same_bits(void **state)
 {
     static const size_t shape[][4] = {{1, 16, 64, 64},    {2, 33, 192, 64},  {3, 50, 320, 320},
                                       {5, 9, 576, 128},   {8, 64, 640, 256}, {9, 35, 832, 384},
-                                      {19, 48, 512, 512}, {4, 37, 90, 30},   {6, 20, 100, 32}};
+                                      {19, 48, 512, 512}, {4, 37, 90, 30},   {6, 20, 100, 32},
+                                      {3, 20, 217, 64}};
     static const size_t group[] = {0, 2, 32, 64};
 
     const size_t step = case_query_stride(*state) > 1 ? 3 : 1; /* slow kernels on the host: fewer */

@@ -18,11 +18,11 @@
 #include "strips.h"
 
 enum {
-    INTS_STEP = 64, /* elements; all borders in K are multiples, but those of groups of 32 */
+    INTS_STEP = 64, /* elements; borders in K are multiples, but groups' of 32; the end is padded */
     INTS_STRETCH = 256,
     INTS_TOK = 8,
     INTS_LARGEST = 32638, /* below 127 * 256 + 127, even where unit and factor are rounded */
-    INTS_MAX_K = 40960,   /* two strips and 16 rows fit the scratch */
+    INTS_MAX_K = 40960,   /* two strips and 16 rows fit the scratch; no model's rows are as long */
 };
 
 /* Packed inputs of an octet. */
@@ -33,23 +33,30 @@ struct ints_octet {
     void *sums; /* of q; Q4: float [group][INTS_TOK]; Q8: int32_t [stretch][INTS_TOK], times 128 */
 };
 
-/* Whether these kernels take w, whose sums have chunks of so many elements. */
+/* Whether these kernels take w, whose sums have chunks of so many elements: not a matter of how many
+ * columns a rank has. */
 bool ints_take(const struct tensor *w, size_t chunk);
 size_t ints_packed_bytes(const struct mm *m, size_t n_tok);
 struct ints_octet ints_octet_of(const struct mm *m, size_t index);
 /* Fewer on CPUs whose kernel holds sums in vector registers. */
 size_t ints_octet_rows(const struct mm *m);
 
+/* Elements with those that fill up the last step, whose inputs are zero. */
+static inline size_t ints_k(const struct mm *m)
+{
+    return (m->n_k + INTS_STEP - 1) / INTS_STEP * INTS_STEP;
+}
+
 static inline size_t ints_stretch_end(const struct mm *m, size_t k)
 {
     const size_t left = m->chunk - k % m->chunk, n = left < INTS_STRETCH ? left : INTS_STRETCH;
 
-    return m->n_k - k < n ? m->n_k : k + n;
+    return ints_k(m) - k < n ? ints_k(m) : k + n;
 }
 
 static inline bool ints_chunk_ends(const struct mm *m, size_t k)
 {
-    return k == m->n_k || k % m->chunk == 0;
+    return k == ints_k(m) || k % m->chunk == 0;
 }
 
 /* Two strips: neighbours, or one each of a pair. */

@@ -98,8 +98,8 @@ static inline __attribute__((always_inline)) void multiply_stretch(struct rings 
         const char *const ahead[2] = {ints_ahead(p, 0, at), ints_ahead(p, 1, at)};
 
         for (size_t l = 0; l < 16; l++) {
-            _mm_prefetch(ahead[0] + l * LINE_BYTES, _MM_HINT_T0);
-            _mm_prefetch(ahead[1] + l * LINE_BYTES, _MM_HINT_T0);
+            _mm_prefetch(ahead[0] + l * LINE_BYTES, _MM_HINT_T1);
+            _mm_prefetch(ahead[1] + l * LINE_BYTES, _MM_HINT_T1);
         }
         multiply(x->bytes + 2 * n * k, p->line[0] + at, p->line[1] + at, odd);
     }
@@ -137,7 +137,7 @@ static inline __attribute__((always_inline)) void panel_of_bytes(struct ints_sum
     struct bytes_chain c = {0};
     size_t i = 0, last = 0;
 
-    for (size_t k = 0, end; k < m->n_k; last = k = end, i++) {
+    for (size_t k = 0, end; k < ints_k(m); last = k = end, i++) {
         end = ints_stretch_end(m, k);
         if (i % 2)
             multiply_stretch(r, p, x, k, end, n, 1);
@@ -163,11 +163,11 @@ static inline __attribute__((always_inline)) void unpack(struct rings *r,
         const char *const line = p->line[strip] + at, *const ahead = ints_ahead(p, strip, at);
         char *const to = r->halves[g % RING][strip];
 
-        _mm_prefetch(p->pairs[strip] + g * LINE_BYTES + INTS_AHEAD / 4, _MM_HINT_T0);
+        _mm_prefetch(p->pairs[strip] + g * LINE_BYTES + INTS_AHEAD / 4, _MM_HINT_T1);
         for (size_t l = 0; l < half_bytes; l += LINE_BYTES) {
             const __m512i w = _mm512_loadu_si512(line + l);
 
-            _mm_prefetch(ahead + l, _MM_HINT_T0);
+            _mm_prefetch(ahead + l, _MM_HINT_T1);
             _mm512_storeu_si512(to + l, _mm512_and_si512(w, mask));
             _mm512_storeu_si512(to + half_bytes + l,
                                 _mm512_and_si512(_mm512_srli_epi16(w, 4), mask));
@@ -225,7 +225,7 @@ static inline __attribute__((always_inline)) void end_stretch(struct groups_chai
             c->part[strip][t] = _mm512_setzero_ps();
         }
     c->unit += INTS_TOK;
-    if (c->end < m->n_k)
+    if (c->end < ints_k(m))
         c->end = ints_stretch_end(m, c->end);
 }
 
@@ -255,7 +255,7 @@ static inline __attribute__((always_inline)) void panel_of_groups(
     struct ints_sums *s, const struct mm *m, const struct ints_panel *p, const struct ints_octet *x,
     struct rings *r, const size_t n, const size_t group)
 {
-    const size_t n_groups = m->n_k / group;
+    const size_t n_groups = ints_k(m) / group;
     struct groups_chain c = {.unit = x->unit, .end = ints_stretch_end(m, 0)};
 
     for (size_t i = 0; i < n_groups + 2 * LAG; i++) {

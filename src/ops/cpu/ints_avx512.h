@@ -36,7 +36,7 @@ static inline void ints_end_chunk(struct ints_sums *s, const struct mm *m,
 }
 
 /* The line INTS_AHEAD bytes behind `at` of a strip, or as far into the strip that is read next. */
-enum { INTS_AHEAD = 4096 };
+enum { INTS_AHEAD = 2048 };
 static inline const char *ints_ahead(const struct ints_panel *p, size_t strip, size_t at)
 {
     const size_t ahead = at + INTS_AHEAD;

@@ -8,12 +8,19 @@
 
 /* Where a token's numbers go; rows of an octet are INTS_STEP bytes apart. */
 struct row {
-    const float *x; /* NULL: no token */
-    size_t n;       /* rows of its octet */
+    const float *x;
+    size_t n_x; /* its elements; 0: there is no token */
+    size_t n;   /* rows of its octet */
     int8_t *bytes;
     float *unit;
     void *sums;
 };
+
+/* n elements or the first 16; zeros behind them. */
+static inline __m512 load(const float *x, size_t n)
+{
+    return n < VEC ? vec_load_part(x, n).v : _mm512_loadu_ps(x);
+}
 
 /* Bits of the largest |x|; those of a NaN are above all others. */
 static uint32_t max_bits(const float *x, size_t n)
@@ -21,7 +28,7 @@ static uint32_t max_bits(const float *x, size_t n)
     __m512i max = _mm512_setzero_si512();
 
     for (size_t i = 0; i < n; i += VEC)
-        max = _mm512_max_epu32(max, _mm512_and_si512(_mm512_castps_si512(_mm512_loadu_ps(x + i)),
+        max = _mm512_max_epu32(max, _mm512_and_si512(_mm512_castps_si512(load(x + i, n - i)),
                                                      _mm512_set1_epi32(0x7fffffff)));
     return _mm512_reduce_max_epu32(max);
 }
@@ -43,7 +50,8 @@ static inline void split_step(__m512i q[INTS_STEP / VEC], const struct row *r, s
     int8_t *const upper = r->bytes + 2 * r->n * k, *const lower = upper + r->n * INTS_STEP;
 
     for (size_t i = 0; i < INTS_STEP / VEC; i++) {
-        const __m512 x = r->x ? _mm512_loadu_ps(r->x + k + i * VEC) : _mm512_setzero_ps();
+        const size_t at = k + i * VEC;
+        const __m512 x = at < r->n_x ? load(r->x + at, r->n_x - at) : _mm512_setzero_ps();
 
         q[i] = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(factor)));
         _mm_storeu_si128((void *)(upper + i * VEC),
@@ -57,7 +65,8 @@ static inline void split_step(__m512i q[INTS_STEP / VEC], const struct row *r, s
 static void pack_stretch(const struct row *r, const struct tensor *w, size_t stretch, size_t k,
                          size_t end)
 {
-    const float unit = r->x ? unit_of(r->x + k, end - k) : 0.0f,
+    const size_t x_end = end < r->n_x ? end : r->n_x;
+    const float unit = k < x_end ? unit_of(r->x + k, x_end - k) : 0.0f,
                 factor = unit > 0.0f ? 1.0f / unit : 0.0f;
     int32_t sum = 0;
 
@@ -88,11 +97,15 @@ static void pack_tokens(void *arg, size_t begin, size_t end, int thread)
     (void)thread;
     for (size_t t = begin; t < end; t++) {
         const struct ints_octet x = ints_octet_of(m, t / n);
-        const struct row r = {t < m->n_tok ? m->x + t * m->n_k : NULL, n,
-                              x.bytes + t % n * INTS_STEP, x.unit + t % n,
+        const bool is_there = t < m->n_tok;
+        const struct row r = {is_there ? m->x + t * m->n_k : m->x,
+                              is_there ? m->n_k : 0,
+                              n,
+                              x.bytes + t % n * INTS_STEP,
+                              x.unit + t % n,
                               (char *)x.sums + t % n * sizeof(float)};
 
-        for (size_t k = 0, next, i = 0; k < m->n_k; k = next, i++) {
+        for (size_t k = 0, next, i = 0; k < ints_k(m); k = next, i++) {
             next = ints_stretch_end(m, k);
             pack_stretch(&r, m->w, i, k, next);
         }

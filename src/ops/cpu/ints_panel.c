@@ -11,8 +11,7 @@ bool ints_take(const struct tensor *w, size_t chunk)
     const bool type =
         w->dtype == DTYPE_Q8 || (w->dtype == DTYPE_Q4 && (w->group == 32 || w->group == 64));
 
-    return type && w->dim[1] > 0 && w->dim[1] % INTS_STEP == 0 && w->dim[1] <= INTS_MAX_K &&
-           chunk % INTS_STEP == 0;
+    return type && chunk % INTS_STEP == 0 && w->dim[1] <= INTS_MAX_K;
 }
 
 /* ---- packed inputs ---- */
@@ -36,12 +35,12 @@ static size_t n_stretches(const struct mm *m)
 
 static size_t n_sums(const struct mm *m)
 {
-    return m->w->dtype == DTYPE_Q4 ? m->n_k / m->w->group : n_stretches(m);
+    return m->w->dtype == DTYPE_Q4 ? ints_k(m) / m->w->group : n_stretches(m);
 }
 
 static size_t octet_bytes(const struct mm *m, size_t n)
 {
-    return 2 * n * m->n_k + (n_stretches(m) + n_sums(m)) * INTS_TOK * sizeof(float);
+    return 2 * n * ints_k(m) + (n_stretches(m) + n_sums(m)) * INTS_TOK * sizeof(float);
 }
 
 size_t ints_packed_bytes(const struct mm *m, size_t n_tok)
@@ -55,7 +54,7 @@ struct ints_octet ints_octet_of(const struct mm *m, size_t index)
 {
     const size_t n = ints_octet_rows(m);
     char *const at = (char *)m->packed + index * size_align(octet_bytes(m, n), LINE_BYTES);
-    float *const unit = (float *)(void *)(at + 2 * n * m->n_k);
+    float *const unit = (float *)(void *)(at + 2 * n * ints_k(m));
 
     return (struct ints_octet){n, (int8_t *)at, unit, unit + n_stretches(m) * INTS_TOK};
 }
@@ -70,36 +69,46 @@ struct scratch {
 };
 _Static_assert(sizeof(struct scratch) <= THREAD_BYTES, "a thread's scratch");
 
-/* Turns n rows, missing ones being zero; returns what it made. */
-static const char *turn(struct scratch *s, char *to, const char *rows, size_t n, size_t row_bytes,
-                        void (*turn_rows)(char *, const char *, size_t, size_t))
+/* Rows of a matrix's data or scales: n of them, `bytes` each, as strips have them `padded`. */
+struct rows {
+    const char *first;
+    size_t n, bytes, padded;
+    void (*turn)(char *lines, const char *rows, size_t stride, size_t n_words);
+};
+
+/* Missing rows, and what is behind their ends, become zero. */
+static const char *turn(struct scratch *s, char *to, const struct rows *r)
 {
-    if (n < STRIP_ROWS) {
-        memset(s->rows, 0, STRIP_ROWS * row_bytes);
-        memcpy(s->rows, rows, n * row_bytes);
-        rows = s->rows;
+    const bool is_whole = r->n == STRIP_ROWS && r->bytes == r->padded;
+
+    if (!is_whole) {
+        memset(s->rows, 0, STRIP_ROWS * r->padded);
+        for (size_t i = 0; i < r->n; i++)
+            memcpy(s->rows + i * r->padded, r->first + i * r->bytes, r->bytes);
     }
-    turn_rows(to, rows, row_bytes, row_bytes / WORD_BYTES);
+    r->turn(to, is_whole ? r->first : s->rows, r->padded, r->padded / WORD_BYTES);
     return to;
 }
 
-static void strip_of(struct ints_panel *p, size_t i, const struct tensor *w, size_t row,
-                     struct scratch *s)
+static void strip_of(struct ints_panel *p, size_t i, const struct mm *m, const struct tensor *w,
+                     size_t row, struct scratch *s)
 {
     const size_t left = w->dim[0] - row, n = left < STRIP_ROWS ? left : STRIP_ROWS;
-    const size_t row_bytes = mm_row_bytes(w), pairs_bytes = mm_pairs_bytes(w);
+    const struct rows data = {strips_at(w, row), n, mm_row_bytes(w), mm_offset(w, ints_k(m)),
+                              strips_turn_avx512};
     const bool lies = row + STRIP_ROWS <= strips_rows(w);
-    const char *const rows = strips_at(w, row);
 
     p->rows[i] = (1u << n) - 1;
-    p->strip_bytes = STRIP_ROWS * row_bytes;
-    p->line[i] = lies ? rows : turn(s, s->turned[i], rows, n, row_bytes, strips_turn_avx512);
+    p->strip_bytes = STRIP_ROWS * data.padded;
+    p->line[i] = lies ? data.first : turn(s, s->turned[i], &data);
     for (size_t r = 0; r < STRIP_ROWS; r++)
         p->scale[i][r] = w->dtype == DTYPE_Q8 && r < n ? ((const float *)w->scale)[row + r] : 1.0f;
-    if (pairs_bytes)
-        p->pairs[i] = lies ? strips_scale_at(w, row)
-                           : turn(s, s->turned[i] + p->strip_bytes, strips_scale_at(w, row), n,
-                                  pairs_bytes, strips_turn_pairs_avx512);
+    if (w->dtype == DTYPE_Q4) {
+        const struct rows pairs = {strips_scale_at(w, row), n, mm_pairs_bytes(w),
+                                   ints_k(m) / w->group * WORD_BYTES, strips_turn_pairs_avx512};
+
+        p->pairs[i] = lies ? pairs.first : turn(s, s->turned[i] + p->strip_bytes, &pairs);
+    }
 }
 
 static size_t panel_cols(const struct mm *m)
@@ -121,11 +130,11 @@ static void panel_of(struct ints_panel *p, const struct mm *m, size_t index, str
 
     p->col = col;
     p->n_cols = m->n_out - col < width ? m->n_out - col : width;
-    strip_of(p, 0, m->w, col, s);
+    strip_of(p, 0, m, m->w, col, s);
     if (m->w_up) {
-        strip_of(p, 1, m->w_up, col, s);
+        strip_of(p, 1, m, m->w_up, col, s);
     } else if (p->n_cols > STRIP_ROWS) {
-        strip_of(p, 1, m->w, col + STRIP_ROWS, s);
+        strip_of(p, 1, m, m->w, col + STRIP_ROWS, s);
     } else { /* one strip is left: it is multiplied twice */
         p->line[1] = p->line[0];
         p->pairs[1] = p->pairs[0];

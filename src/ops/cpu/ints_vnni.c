@@ -40,7 +40,7 @@ static inline __attribute__((always_inline)) void add_bytes(__m512i *upper, __m5
         const __m512i w = _mm512_xor_si512(_mm512_loadu_si512(line + l * LINE_BYTES),
                                            _mm512_set1_epi8((char)0x80));
 
-        _mm_prefetch(ahead + l * LINE_BYTES, _MM_HINT_T0);
+        _mm_prefetch(ahead + l * LINE_BYTES, _MM_HINT_T1);
         for (size_t t = 0; t < n; t++) {
             const int8_t *const at = x + t * INTS_STEP + l * WORD_BYTES;
 
@@ -58,7 +58,7 @@ static inline __attribute__((always_inline)) void strip_of_bytes(
 
     for (size_t t = 0; t < n; t++)
         value[t] = _mm512_setzero_ps();
-    for (size_t k = 0, i = 0, end; k < m->n_k; i++) {
+    for (size_t k = 0, i = 0, end; k < ints_k(m); i++) {
         const int32_t *const shift = (const int32_t *)x->sums + i * INTS_TOK;
         __m512i upper[MAX_TOK], lower[MAX_TOK];
 
@@ -93,7 +93,7 @@ static inline __attribute__((always_inline)) void add_group(__m512 *part, const 
         const __m512i first = _mm512_and_si512(w, mask),
                       second = _mm512_and_si512(_mm512_srli_epi16(w, 4), mask);
 
-        _mm_prefetch(ahead + l * LINE_BYTES, _MM_HINT_T0);
+        _mm_prefetch(ahead + l * LINE_BYTES, _MM_HINT_T1);
         for (size_t t = 0; t < n; t++) {
             const int8_t *const at = x + t * INTS_STEP + l * WORD_BYTES, *const below =
                                                                              at + n * INTS_STEP;
@@ -120,14 +120,14 @@ static inline __attribute__((always_inline)) void strip_of_groups(
 
     for (size_t t = 0; t < n; t++)
         value[t] = _mm512_setzero_ps();
-    for (size_t k = 0, i = 0, end; k < m->n_k; i++) {
+    for (size_t k = 0, i = 0, end; k < ints_k(m); i++) {
         end = ints_stretch_end(m, k);
         for (size_t t = 0; t < n; t++)
             part[t] = _mm512_setzero_ps();
         for (; k < end; k += group, pairs += LINE_BYTES, sum += INTS_TOK) {
             const size_t at = k / 2 * STRIP_ROWS;
 
-            _mm_prefetch(pairs + INTS_AHEAD / 4, _MM_HINT_T0);
+            _mm_prefetch(pairs + INTS_AHEAD / 4, _MM_HINT_T1);
             add_group(part, p->line[strip] + at, ints_ahead(p, strip, at), pairs,
                       x->bytes + 2 * n * (k / INTS_STEP * INTS_STEP) + k % INTS_STEP, sum, n,
                       group);

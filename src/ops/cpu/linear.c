@@ -130,15 +130,19 @@ static struct choice choose(const struct mm *m)
     return isa == OPS_ISA_AMX && tiles_take(m) ? in_tiles : in_bf16[phase];
 }
 
-/* Every call on such a matrix ends in tiles, whose steps are 16 lines of a strip. */
+/* Every call on such a matrix ends in tiles, whose steps are 16 lines of a strip, or in integers. */
 bool linear_takes_strips(const struct cpu *c, const struct tensor *w, size_t chunk_elems)
 {
     enum { STEP_ELEMS = 32, WORD_ELEMS = 2 };
+    const bool chunk_fits = chunk_elems == w->dim[1] ||
+                            (chunk_elems >= TILES_MIN_CHUNK && chunk_elems <= TILES_MAX_CHUNK);
 
-    return c->isa == OPS_ISA_AMX && w->dtype == DTYPE_BF16 && w->dim[1] >= STEP_ELEMS &&
-           w->dim[1] % WORD_ELEMS == 0 && chunk_elems % WORD_ELEMS == 0 &&
-           (chunk_elems == w->dim[1] ||
-            (chunk_elems >= TILES_MIN_CHUNK && chunk_elems <= TILES_MAX_CHUNK));
+    if (c->isa != OPS_ISA_AMX || !chunk_fits)
+        return false;
+    if (dtype_is_quantised(w->dtype))
+        return ints_take(w, chunk_elems) && w->dim[1] % INTS_STEP == 0;
+    return w->dtype == DTYPE_BF16 && w->dim[1] >= STEP_ELEMS && w->dim[1] % WORD_ELEMS == 0 &&
+           chunk_elems % WORD_ELEMS == 0;
 }
 
 static size_t packed_bytes(const struct mm *m, const struct choice *c, size_t n_tok)
@@ -164,7 +168,7 @@ static void run(struct mm *m)
     size_t n_parts = (n_tok + c.max_tok - 1) / c.max_tok, part = n_tok;
 
     ASSERT(m->cpu->thread_scratch);
-    ASSERT(m->w->order == TENSOR_ROWS || c.inputs == INPUTS_TILES);
+    ASSERT(m->w->order == TENSOR_ROWS || c.inputs == INPUTS_TILES || c.inputs == INPUTS_INTS);
     for (;; n_parts++) {
         part = size_align((n_tok + n_parts - 1) / n_parts, EVEN_TOK);
         part = part < n_tok ? part : n_tok;

@@ -41,4 +41,8 @@ void strips_turn_avx512(char *lines, const char *rows, size_t stride, size_t n_w
 /* The same for Q4's scales; a word is a scale and a minimum. */
 void strips_turn_pairs_avx512(char *lines, const char *rows, size_t stride, size_t n_words);
 
+/* unpack_avx512bf16.c: elements k .. k + n of 16 rows of Q4 that are a strip, as lines of bf16, the
+ * values of unpack_avx512bf16; the group is 32 or 64, k and n are multiples of 32. */
+void unpack_strip_avx512bf16(char *lines, const struct tensor *w, size_t row, size_t k, size_t n);
+
 #endif

@@ -78,7 +78,7 @@ static struct tiles_half half_of(const struct tensor *w, size_t row, size_t n_co
 
     if (h.n_rows > n_cols)
         h.n_rows = n_cols;
-    h.is_strip = row + STRIP_ROWS <= strips_rows(w);
+    h.is_strip = row + STRIP_ROWS <= strips_rows(w) && w->dtype != DTYPE_Q4;
     return h;
 }
 
@@ -131,6 +131,10 @@ static void turn_part(char *lines, const struct mm *m, const struct tiles_half *
     char copy[STRIP_ROWS * COPY_BYTES] __attribute__((aligned(64)));
     struct mm_row row[STRIP_ROWS];
 
+    if (h->w->dtype == DTYPE_Q4 && h->row + STRIP_ROWS <= strips_rows(h->w)) {
+        unpack_strip_avx512bf16(lines, h->w, h->row, k, n);
+        return;
+    }
     if (h->n_rows < STRIP_ROWS)
         memset(copy, 0, sizeof copy);
     if (h->n_rows)

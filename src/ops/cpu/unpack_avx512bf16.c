@@ -5,8 +5,9 @@
  * of itself: sixteen values a group, looked up by the half bytes.
  *
  * Sixty-four elements at a time: half bytes of two groups of 32, or of one of 64, with both
- * groups' values in one table. Smaller groups take the long way over f32. */
-#include "linear_impl.h"
+ * groups' values in one table. Smaller groups take the long way over f32. In strips a lane is a row,
+ * with a scale of its own, so values are computed there; they are the same. */
+#include "strips.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -170,4 +171,61 @@ void unpack_avx512bf16(uint16_t *to, size_t stride, const struct mm_row *row, si
         unpack_q4(to, stride, (const uint8_t *)q, row->pairs + k / BOTH * 4, BOTH, n);
     else
         unpack_by_f32(to, stride, row, k, n);
+}
+
+/* ---- strips ---- */
+
+/* Half byte `half` of each word, as a value of its row. */
+static inline __attribute__((always_inline)) __m512 value_of(__m512i words, const unsigned half,
+                                                             __m512 scale, __m512 minimum)
+{
+    const __m512 q = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+
+    /* only the lowest four bits choose */
+    return _mm512_fmadd_ps(scale, _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * half), q),
+                           minimum);
+}
+
+/* A line of weights whose words begin with half byte `first`: four elements of each row, every second
+ * half byte, become two lines of pairs. */
+static inline __attribute__((always_inline)) void store_pairs(char *to, __m512i words,
+                                                              const unsigned first, __m512 scale,
+                                                              __m512 minimum)
+{
+    const __m512i together = _mm512_setr_epi32(
+        0x100000, 0x110001, 0x120002, 0x130003, 0x140004, 0x150005, 0x160006, 0x170007, 0x180008,
+        0x190009, 0x1a000a, 0x1b000b, 0x1c000c, 0x1d000d, 0x1e000e, 0x1f000f);
+
+    for (unsigned i = 0; i < 2; i++) {
+        const __m512 a = value_of(words, first + 4 * i, scale, minimum),
+                     b = value_of(words, first + 4 * i + 2, scale, minimum);
+
+        _mm512_storeu_si512(to + i * LINE_BYTES,
+                            _mm512_permutexvar_epi16(together, (__m512i)_mm512_cvtne2ps_pbh(b, a)));
+    }
+}
+
+void unpack_strip_avx512bf16(char *lines, const struct tensor *w, size_t row, size_t k, size_t n)
+{
+    const size_t group = w->group, group_lines = group / 8;
+
+    for (size_t end = k + n; k < end; k += LINE, lines += LINE / 2 * LINE_BYTES) {
+        const char *pairs = strips_scale_at(w, row) + k / group * LINE_BYTES;
+        const char *q = strips_at(w, row) + k / group * group_lines * LINE_BYTES;
+        const __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)pairs)),
+                     minimum = _mm512_cvtph_ps(
+                         _mm256_loadu_si256((const void *)(pairs + LINE_BYTES / 2)));
+
+        for (size_t l = 0; l < group_lines; l++) {
+            const __m512i words = _mm512_loadu_si512(q + l * LINE_BYTES);
+            char *const to = lines + 2 * l * LINE_BYTES;
+
+            if (k % group == 0)
+                store_pairs(to, words, 0, scale, minimum);
+            if (group == LINE)
+                store_pairs(to + LINE / 4 * LINE_BYTES, words, 1, scale, minimum);
+            if (k % group != 0)
+                store_pairs(to, words, 1, scale, minimum);
+        }
+    }
 }
