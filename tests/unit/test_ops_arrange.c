@@ -72,7 +72,7 @@ static void check_plain(struct device *d, size_t n_out, size_t n_in)
 
 static void plain_products_are_the_same(void **state)
 {
-    static const size_t shape[][2] = {{16, 32},   {15, 64},   {17, 66},     {48, 40}, {64, 34},
+    static const size_t shape[][2] = {{16, 32},   {15, 64},   {17, 66},     {48, 40},  {64, 34},
                                       {100, 576}, {37, 1152}, {2050, 2304}, {33, 4304}};
 
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
@@ -136,8 +136,7 @@ static void amx_arranges(void **state)
 {
     struct twins w = twins(*state, 40, 64, 1, 64);
 
-    assert_int_equal(w.arranged.t.order == TENSOR_STRIPS,
-                     strcmp(ops_name(*state), "cpu-amx") == 0);
+    assert_int_equal(w.arranged.t.order == TENSOR_STRIPS, strcmp(ops_name(*state), "cpu-amx") == 0);
     free_twins(&w);
 }
 
