@@ -12,8 +12,8 @@
 #include "tp_impl.h"
 
 enum {
-    MIN_ROWS = 64,        /* fewer are a matter of microseconds */
-    STEP_ROWS = 16,       /* what the widest kernels take at once */
+    MIN_ROWS = 192, /* each tile reads all weights: fewer rows compute for less time than that */
+    STEP_ROWS = 16, /* what the widest kernels take at once */
     ROOM_BYTES = 4 << 20, /* of a tile: larger ones leave the caches on their way */
 };
 static const int64_t rank_failed = (int64_t)1 << 48;
