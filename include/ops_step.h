@@ -42,7 +42,8 @@ struct ops_stretch {
     int (*agree)(void *ctx, bool *ok);
     void *ctx;
 };
-/* Does what s->queue(s->ctx) does. A key's first stretch runs plainly, its second one is recorded.
+/* Does what s->queue(s->ctx) does. A key's first stretch runs plainly, its second one is recorded,
+ * which takes memory of the driver's.
  * Where recording fails, which is told once, and on tables that cannot, all run plainly. */
 int ops_replay(struct device *d, const struct ops_stretch *s);
 bool ops_can_replay(const struct device *d);
