@@ -89,6 +89,9 @@ int cpu_fixed_finish(struct device *d, float *y, const int64_t *acc, const struc
 int cpu_fixed_finish_sum(struct device *d, float *y, const struct ops_terms *acc,
                          const struct tensor *bias, const float *residual, size_t n_tok,
                          size_t n_cols);
+/* fixed_avx512.c: the rows of ref_fixed_finish_sum. */
+void fixed_finish_avx512(float *y, const struct ops_terms *acc, const struct tensor *bias,
+                         const float *residual, size_t n_tok, size_t n_cols);
 int cpu_softcap(struct device *d, float *x, float cap, size_t n);
 int cpu_topn(struct device *d, const float *logits, size_t n_rows, size_t n, int32_t id0,
              size_t n_best, float *value, int32_t *id);

@@ -1,5 +1,5 @@
-/* The way back from fixed point, rows dealt to the threads; each is ops/ref's. The products are in
- * linear.c. */
+/* The way back from fixed point, rows dealt to the threads; each is ops/ref's, or with AVX-512, which
+ * converts 64-bit integers, the same bits in one pass. The products are in linear.c. */
 #include "cpu_impl.h"
 
 #include "../ref/ref_impl.h"
@@ -25,6 +25,11 @@ static void finish_rows(void *arg, size_t begin, size_t end, int thread)
     (void)thread;
     for (size_t i = 0; i < acc.n_terms; i++)
         acc.term[i] += at;
+    if (cpu_of(f->d)->isa >= OPS_ISA_AVX512) {
+        fixed_finish_avx512(f->y + at, &acc, f->bias, f->residual ? f->residual + at : NULL,
+                            end - begin, f->n_cols);
+        return;
+    }
     ref_fixed_finish_sum(f->d, f->y + at, &acc, f->bias, f->residual ? f->residual + at : NULL,
                          end - begin, f->n_cols);
 }

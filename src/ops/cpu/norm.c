@@ -1,7 +1,6 @@
-/* Norms: rows are dealt to the threads, each computed by ops/ref, so the bits are those of ops/ref.
- *
- * A row's sums run over vector lanes there already; what is left to gain is the other cores. */
-#include "cpu_impl.h"
+/* Norms: rows are dealt to the threads. Before AVX-512 each is computed by ops/ref, whose sums run
+ * over vector lanes already; norm_avx512.c has the same bits for several rows at a time. */
+#include "norm.h"
 
 #include "../ref/ref_impl.h"
 #include "status.h"
@@ -9,14 +8,10 @@
 /* Rows that are worth waking a thread for. */
 enum { ROWS = 8 };
 
-struct norm {
-    struct device *d;
-    float *x, *y;   /* x is only written by postnorm_add_norm */
-    const float *f; /* what is normalised there */
-    const struct tensor *w, *b;
-    float eps;
-    size_t n_cols;
-};
+static bool has_avx512(const struct norm *n)
+{
+    return cpu_of(n->d)->isa >= OPS_ISA_AVX512;
+}
 
 static void layernorm_rows(void *arg, size_t begin, size_t end, int thread)
 {
@@ -24,7 +19,10 @@ static void layernorm_rows(void *arg, size_t begin, size_t end, int thread)
     const size_t at = begin * n->n_cols;
 
     (void)thread;
-    ref_layernorm(n->d, n->y + at, n->f + at, n->w, n->b, n->eps, end - begin, n->n_cols);
+    if (has_avx512(n))
+        norm_layer_avx512(n, begin, end);
+    else
+        ref_layernorm(n->d, n->y + at, n->f + at, n->w, n->b, n->eps, end - begin, n->n_cols);
 }
 
 static void rmsnorm_rows(void *arg, size_t begin, size_t end, int thread)
@@ -33,7 +31,10 @@ static void rmsnorm_rows(void *arg, size_t begin, size_t end, int thread)
     const size_t at = begin * n->n_cols;
 
     (void)thread;
-    ref_rmsnorm(n->d, n->y + at, n->f + at, n->w, n->eps, end - begin, n->n_cols);
+    if (has_avx512(n))
+        norm_rms_avx512(n, begin, end);
+    else
+        ref_rmsnorm(n->d, n->y + at, n->f + at, n->w, n->eps, end - begin, n->n_cols);
 }
 
 static void postnorm_rows(void *arg, size_t begin, size_t end, int thread)
@@ -42,8 +43,11 @@ static void postnorm_rows(void *arg, size_t begin, size_t end, int thread)
     const size_t at = begin * n->n_cols;
 
     (void)thread;
-    ref_postnorm_add_norm(n->d, n->x + at, n->f + at, n->w, n->b ? n->y + at : NULL, n->b, n->eps,
-                          end - begin, n->n_cols);
+    if (has_avx512(n))
+        norm_post_avx512(n, begin, end);
+    else
+        ref_postnorm_add_norm(n->d, n->x + at, n->f + at, n->w, n->b ? n->y + at : NULL, n->b,
+                              n->eps, end - begin, n->n_cols);
 }
 
 int cpu_layernorm(struct device *d, float *y, const float *x, const struct tensor *w,
