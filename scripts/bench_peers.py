@@ -14,6 +14,7 @@ less disk, memory and time. transformers need torch and transformers, llama.cpp 
 import argparse
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 
@@ -81,6 +82,15 @@ def compare(peer, phases, args, out):
                 add_row(out, ratios, peer, theirs.name, phase, batch, args)
 
 
+def remove_all_but(folder, names):
+    for name in set(os.listdir(folder)) - set(names):
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
+
+
 def add_row(out, ratios, peer, name, phase, batch, args):
     what = f"{phase} b{batch}" if batch > 1 else phase
     held = {"auto": "bf16"}.get(PEERS[peer][0], PEERS[peer][0])
@@ -113,7 +123,7 @@ def options():
     ap.add_argument("--gemma-tokenizer", metavar="FILE.model")
     ap.add_argument("--program", default=paligrid.PROGRAM)
     ap.add_argument("--scratch", metavar="FOLDER", help="where weights are written; what is there is used again (default: a temporary folder)")
-    ap.add_argument("--keep", action="store_true", help="leave GGUF files in --scratch (16 GB for 3B with all its forms)")
+    ap.add_argument("--keep", action="store_true", help="leave what was written in --scratch (16 GB for 3B in all its forms)")
     ap.add_argument("-o", "--output", choices=("text", "json", "csv"), default="text")
     args = ap.parse_args()
     args.batch = [int(b) for b in args.batch.split(",")]
@@ -134,6 +144,8 @@ def main():
             os.makedirs(args.scratch, exist_ok=True)
         else:
             args.scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="paligrid-peers."))
+        if not args.keep:
+            stack.callback(remove_all_but, args.scratch, os.listdir(args.scratch))
         for peer in args.peers:
             for phases in PEERS[peer][1]:
                 try:

@@ -4,7 +4,7 @@
 # Run it on a machine that does nothing else; --help tells the options. Real 3B dimensions need 13 GB of
 # memory, the row of 28B needs 19.5; --scratch (else a temporary folder) gets a checkpoint of 6 GB.
 # Exit status: 0 all met, 1 something was missed.
-# Variables: PYTHON (python3), PEER_PYTHON (the one with torch, transformers and gguf; default PYTHON).
+# Variables: PYTHON (python3; with numpy, for the warm start), PEER_PYTHON (the one with torch, transformers and gguf; default PYTHON).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 

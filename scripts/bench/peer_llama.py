@@ -24,7 +24,8 @@ class Llama:
     def __init__(self, program, preset, layers, kind, scratch, args):
         self.program, self.args = program, args
         self.file = os.path.join(scratch, f"{preset}-{layers or 'all'}-{kind}.gguf")
-        if not os.path.exists(self.file):
+        self.is_written = not os.path.exists(self.file)
+        if self.is_written:
             argv = [sys.executable, os.path.join(HERE, "write_gguf.py"), "--preset", preset, "--type", kind, "--out", self.file]
             written = subprocess.run(argv + (["--layers", str(layers)] if layers else []), stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
             if written.returncode != 0:
@@ -37,7 +38,7 @@ class Llama:
         return self
 
     def __exit__(self, *_):
-        if not self.args.keep:
+        if self.is_written and not self.args.keep:
             os.remove(self.file)
 
     def rows(self, program, *options):

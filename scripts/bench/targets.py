@@ -207,22 +207,34 @@ def run_jobs(b):
             b.out.add(table.row(name, note=f"failed: {e}"))
 
 
+# preset, peers, batches, decoder layers: 28B in both programs would not fit into the memory of many machines
+PEERS = [
+    ("3b-224", "transformers,llama-bf16,llama-q8_0,llama-q4_0,gemma.cpp", "1,4", None),
+    ("3b-448", "transformers", "1", None),
+    ("3b-896", "transformers", "1", None),
+    ("28b-224", "llama-q4_0", "1", 12),
+]
+ROUNDS_SHARE = 0.6  # of the time; writing weights, loading and compiling take the rest
+
+
 def peers(b):
     """The peers' rows by scripts/bench_peers.py, with the Python that has what they need."""
     args = b.args
     argv = [args.python, os.path.join(paligrid.ROOT, "scripts", "bench_peers.py"), "--program", args.program, "--scratch", b.scratch, "-o", "json",
             "--threads", str(args.threads), "--rounds", str(args.rounds), "--new-tokens", str(args.new_tokens)]
-    argv += ["--layers", str(args.layers), "--vision-layers", str(args.layers)] if args.layers else []
     argv += ["--llama", args.llama] if args.llama else []
-    plan = [("3b-224", "transformers,llama-bf16,llama-q8_0,llama-q4_0,gemma.cpp", "1,4"), ("3b-448", "transformers", "1"), ("3b-896", "transformers", "1")]
-    plan += [("3b-224", "compiled", "1")] if args.compiled else []
-    for i, (preset, names, batches) in enumerate(plan):
+    argv += ["--keep"] if args.keep else []
+    plan = [*PEERS, *([("3b-224", "compiled", "1", None)] if args.compiled else [])]
+    for i, (preset, names, batches, layers) in enumerate(plan):
         left = max(b.end - time.monotonic(), 0)
-        comparisons = sum(3 * (n != "gemma.cpp") for p in plan[i:] for n in p[1].split(","))
+        comparisons = sum(len(p[2].split(",")) for p in plan[i:] for n in p[1].split(",") if n != "gemma.cpp")
         if left < 60 and not args.layers:
             b.out.remark(f"{preset} {names}: left out, no time left")
             continue
-        settings = ["--preset", preset, "--peers", names, "--batch", batches, "--seconds", str(left / comparisons)]
+        layers = args.layers or layers
+        settings = ["--layers", str(layers)] if layers else []
+        settings += ["--vision-layers", str(args.layers)] if args.layers else []
+        settings += ["--preset", preset, "--peers", names, "--batch", batches, "--seconds", str(ROUNDS_SHARE * left / comparisons)]
         with subprocess.Popen([*argv, *settings], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as theirs:
             for line in theirs.stdout:
                 b.out.add(json.loads(line))
@@ -237,6 +249,7 @@ def options():
     ap.add_argument("--peers", action="store_true", help="the peers' rows as well, in half of the time")
     ap.add_argument("--compiled", action="store_true", help="with --peers: transformers compiled with frozen weights, too")
     ap.add_argument("--llama", metavar="FOLDER", help="where llama-bench is (default: PATH)")
+    ap.add_argument("--keep", action="store_true", help="with --peers: leave what they write in --scratch")
     ap.add_argument("--python", default=sys.executable, help="for the peers: one with torch, transformers, gguf")
     ap.add_argument("--rounds", type=int, default=rounds.WANTED)
     ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
