@@ -4,11 +4,11 @@
  * Q8 lines are multiplied as they lie. A group of Q4 becomes a tile of half bytes first, and its sums
  * have to leave the tile before the next one; so the three steps of a group (unpack, multiply, add in
  * f32) are done in turn with those of its neighbours, each LAG groups behind the one before: what a
- * tile stores takes long to be loaded again, and the other way round. One or two tokens of Q4 are
- * left to vector registers. */
+ * tile stores takes long to be loaded again, and the other way round. Up to VNNI_TOK tokens of Q4
+ * are left to vector registers, which are faster there. */
 #include "ints_avx512.h"
 
-enum { TILE_BYTES = 16 * LINE_BYTES, RING = 4, LAG = 1, VNNI_TOK = 2 };
+enum { TILE_BYTES = 16 * LINE_BYTES, RING = 4, LAG = 1, VNNI_TOK = 4 };
 
 /* Of the last few stretches or groups, for both strips. */
 struct rings {
@@ -273,32 +273,24 @@ static inline __attribute__((always_inline)) void panel_of_groups(
 
 /* ---- choice ---- */
 
-static inline __attribute__((always_inline)) void panel(struct ints_sums *s, const struct mm *m,
-                                                        const struct ints_panel *p,
-                                                        const struct ints_octet *x, struct rings *r,
-                                                        const size_t n)
-{
-    if (m->w->dtype == DTYPE_Q8)
-        panel_of_bytes(s, m, p, x, r, n);
-    else if (m->w->group == 32)
-        panel_of_groups(s, m, p, x, r, n, 32);
-    else
-        panel_of_groups(s, m, p, x, r, n, 64);
-}
-
+/* Q4 comes here with full octets only. */
 static void panel_amx(struct ints_sums *s, const struct mm *m, const struct ints_panel *p,
                       const struct ints_octet *x, char *scratch)
 {
     struct rings *const r = (void *)scratch;
 
-    if (x->n == 1)
+    if (m->w->dtype == DTYPE_Q4 && m->w->group == 32)
+        panel_of_groups(s, m, p, x, r, INTS_TOK, 32);
+    else if (m->w->dtype == DTYPE_Q4)
+        panel_of_groups(s, m, p, x, r, INTS_TOK, 64);
+    else if (x->n == 1)
         panel_of_bytes(s, m, p, x, r, 1);
     else if (x->n == 2)
         panel_of_bytes(s, m, p, x, r, 2);
     else if (x->n == 4)
-        panel(s, m, p, x, r, 4);
+        panel_of_bytes(s, m, p, x, r, 4);
     else
-        panel(s, m, p, x, r, 8);
+        panel_of_bytes(s, m, p, x, r, INTS_TOK);
 }
 
 static void range_amx(void *arg, size_t begin_panel, size_t end_panel, int thread)
