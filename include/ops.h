@@ -62,8 +62,8 @@ int ops_upload(struct device *d, void *dst, const void *host_src, size_t n_bytes
 int ops_download(struct device *d, void *host_dst, const void *src, size_t n_bytes);
 /* Room on the host, of OPS_STAGE_BYTES, that ops_upload copies from behind the caller's back: for
  * loaders, which read into one room while the other one is on its way. NULL from a table that has
- * none. It is the caller's until the next ops_stage, of which one with room NULL only gives it back;
- * what ops_upload was given from it stays unchanged until then. */
+ * none. It is the caller's until the next ops_stage, of which one with room NULL only gives it
+ * back; what ops_upload was given from it stays unchanged until then. */
 enum { OPS_STAGE_BYTES = 16 << 20 };
 int ops_stage(struct device *d, void **room);
 /* Device to device, no overlap. */
@@ -256,8 +256,9 @@ double ops_probe_flops(struct device *d);
  * every microsecond since the last take belongs to one family, so a ledger's sum is wall time.
  * EXCHANGE is the time from a call whose result crosses ranks to the next call, REST any other time
  * between calls. Of an inner device that only queues its calls, each call is waited for, so that a
- * family has its own time and not that of queueing it: an account is slower than the run it explains.
- * To others a timed device is what the inner one is, host memory or GPU. LOGITS are the product before a soft-cap, the soft-cap and what chooses from it. */
+ * family has its own time and not that of queueing it: an account is slower than the run that it
+ * explains. To others a timed device is what the inner one is, host memory or GPU. LOGITS are the
+ * product before a soft-cap, the soft-cap and what chooses from it. */
 enum ops_family {
     OPS_FAMILY_PATCHES,
     OPS_FAMILY_EMBED,

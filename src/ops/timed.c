@@ -2,8 +2,8 @@
  *
  * There is one clock reading when a call arrives and one when it returns, and the time between two
  * neighbouring readings is booked exactly once; so a ledger's sum is wall time, whatever it is
- * called. A table that only queues its calls is waited for after each, but for uploads, which are to
- * overlap with what follows; and before the end of an exchange, which may be queued, too. */
+ * called. A table that only queues its calls is waited for after each, but for uploads, which are
+ * to overlap with what follows; and before the end of an exchange, which may be queued, too. */
 #include "ops.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
-// CUDA's runtime on host memory. Streams do everything at once, but for copies from pinned memory: they
-// wait for the next thing that could tell, so that whoever fills pinned memory anew too early sees it.
+// CUDA's runtime on host memory. Streams do everything at once, but for copies from pinned memory:
+// they wait for the next thing that could tell, so that whoever fills pinned memory anew too early
+// sees it.
 // A captured stream keeps its calls as a list, which is the graph; a question about an event spoils
 // it, as on a GPU.
 #include <cuda_runtime.h>

@@ -66,7 +66,8 @@ static void free_array(struct array *a)
 
 /* ---- where an element of what is wanted lies in the dump ---- */
 
-/* The dimension that is a choice of positions; -1: none. False when the shapes do not go together. */
+/* The dimension that is a choice of positions; -1: none. False when the shapes do not go
+ * together. */
 static bool match_shapes(const struct verdict *v, const struct array *want, const struct array *got,
                          int *picked)
 {

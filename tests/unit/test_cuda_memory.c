@@ -1,7 +1,7 @@
 // RANKS: 1
-/* Memory of the CUDA table, on host memory: rooms that loaders read into, what a replica allocates
- * against what was planned, and weights that arrive whole whatever their form. The pretended runtime
- * copies from pinned memory as late as it may. */
+/* Memory of the CUDA table, on host memory: rooms that loaders read into, what a replica
+ * allocates against what was planned, and weights that arrive whole whatever their form. The
+ * pretended runtime copies from pinned memory as late as it may. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -59,7 +59,8 @@ static void rooms_take_turns(void **state)
         assert_int_equal(got, mark);
         memset((char *)room + PIECE, 'A' + i, PIECE); /* what was lent has stayed as it was */
         assert_int_equal(ops_upload(d, block + 2 * i * PIECE, room, PIECE), OK);
-        assert_int_equal(ops_upload(d, block + (2 * i + 1) * PIECE, (char *)room + PIECE, PIECE), OK);
+        assert_int_equal(
+            ops_upload(d, block + (2 * i + 1) * PIECE, (char *)room + PIECE, PIECE), OK);
     }
     assert_int_equal(ops_stage(d, NULL), OK);
     assert_int_equal(ops_stage(d, NULL), OK);
@@ -118,7 +119,8 @@ static size_t free_bytes(const struct device *d)
     return m.free_bytes;
 }
 
-static void open_replica(struct engine_case *x, struct comm *self, enum weights_form form, bool shim)
+static void open_replica(struct engine_case *x, struct comm *self, enum weights_form form,
+                         bool shim)
 {
     const struct engine_case_params p = {
         .form = form, .cuda_shim = shim, .table = ENGINE_CASE_REF, .max_seqs = 3};
@@ -126,8 +128,8 @@ static void open_replica(struct engine_case *x, struct comm *self, enum weights_
     assert_int_equal(engine_case_open(x, self, &p), OK);
 }
 
-/* What the replica says it has, the device's scratch, and the counters of the exact sums; planned but
- * for the padding between tensors. */
+/* What the replica says it has, the device's scratch, and the counters of the exact sums; planned
+ * but for the padding between tensors. */
 static void what_is_planned_is_allocated(void **state)
 {
     struct device *alone = open_shim();

@@ -1,7 +1,7 @@
 /* What ops_cuda.h tells of an open device; built everywhere.
  *
- * The table says whether it is a GPU, so a device that stands in front of one, or the kernels as host
- * code, are GPUs, too. */
+ * The table says whether it is a GPU, so a device that stands in front of one, or the kernels as
+ * host code, are GPUs, too. */
 #include <string.h>
 
 #include "../ops_impl.h"
