@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 BUILD=${BUILD:-build/cuda}
 WHEELS=${WHEELS:-build/cuda-wheels}
 
-if [[ -z ${CUDA_HOME:-} ]] && ! command -v nvcc >/dev/null; then
+if [[ -z ${CUDA_HOME:-} && ! -x $WHEELS/nvidia/cu13/bin/nvcc ]] && ! command -v nvcc >/dev/null; then
     echo "no nvcc (CUDA_HOME, or scripts/install_cuda_wheels.sh --toolkit)"
     exit 77
 fi

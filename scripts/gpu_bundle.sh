@@ -9,9 +9,10 @@
 # scripts/install_deps.sh, and network for PyPI. Variables: WHEELS (build/cuda-wheels), CUDA_BUILD
 # (build/cuda), PYTHON (/usr/bin/python3, with numpy and h5py).
 set -euo pipefail
+folder=${1:+$(realpath -m -- "$1")} # as seen from the caller
 cd "$(dirname "$0")/.."
 
-folder=${1:-build/gpu}
+folder=${folder:-build/gpu}
 WHEELS=${WHEELS:-build/cuda-wheels}
 CUDA_BUILD=${CUDA_BUILD:-build/cuda}
 PYTHON=${PYTHON:-/usr/bin/python3}
@@ -20,7 +21,7 @@ tests=(contract/test_ops_linear contract/test_ops_attention contract/test_ops_qu
     golden/test_golden_bounds)
 built=("${tests[@]/#/"$CUDA_BUILD"/release/tests/}")
 
-command -v nvcc >/dev/null || [[ -n ${CUDA_HOME:-} ]] || {
+command -v nvcc >/dev/null || [[ -n ${CUDA_HOME:-} || -x $WHEELS/nvidia/cu13/bin/nvcc ]] || {
     echo "gpu_bundle.sh: needs nvcc (CUDA_HOME, or scripts/install_cuda_wheels.sh --toolkit)" >&2
     exit 1
 }
@@ -63,7 +64,7 @@ cp -r demo/model demo/images demo/prompts.tsv "$stage/demo/"
 cp scripts/bench_gpu_peer.py scripts/oracle/make_model.py "$stage/scripts/"
 
 # ---- one archive; equal parts of the programs are stored once ----
-rm -f "$folder"/*
+rm -f "$folder"/{gpu.tar.xz,xz,gpu.sh} "$folder"/liblzma.so*
 tar -C "$stage" --sort=name --owner=0 --group=0 --numeric-owner -c . | xz -T0 -6 >"$folder/gpu.tar.xz"
 xz=$(realpath "$(command -v xz)")
 cp "$xz" "$folder/xz"

@@ -340,7 +340,7 @@ print_table() {
 }
 measure_speeds() {
     local python="" keep=0
-    [[ $device = cuda ]] && python=$(python_with_torch)
+    [[ $device != cuda ]] || python=$(python_with_torch || true)
     [[ -z $python ]] || keep=$PEER_SECONDS
     measure_all "$keep"
     if [[ -n $python ]]; then
