@@ -441,10 +441,24 @@ static int run_paced(struct bench *b)
 
 /* ---- all phases ---- */
 
+/* The plan counts what the device holds, the peak what the processes do: comparable on the host. */
+static int check_phases(const struct bench *b)
+{
+    if (!(b->axes.phases & BENCH_MEMORY) || ops_is_host(b->machine.device))
+        return OK;
+    return comm_rank(b->comm) == 0
+               ? FAIL(ERR_USAGE,
+                      "bench --phases memory compares the plan with memory of the processes, and "
+                      "device %s has memory of its own; add --device cpu or leave memory out",
+                      ops_name(b->machine.device))
+               : ERR_USAGE;
+}
+
 static int run_phases(struct bench *b, enum weights_form form)
 {
     const bool has_account = b->options->bench_account;
 
+    TRY(check_phases(b));
     b->subject = (struct bench_subject){.comm = b->comm, .has_account = has_account};
     if (has_account)
         TRY(comm_agree(b->comm, ops_open_timed(&b->timed, b->machine.device)));
