@@ -416,12 +416,14 @@ static int run_shards(struct batch *b, int *exit_status)
 
 static int run_all(struct batch *b, int *exit_status)
 {
+    const struct machine_params machine = machine_params_of(b->options);
+
     TRY(comm_agree(b->world, fault_init(&b->fault, comm_rank(b->world))));
     TRY(batch_plan_make(&b->plan, b->options, b->world));
     TRY(comm_split(b->world,
                    b->plan.layout.replica < 0 ? b->plan.layout.replicas : b->plan.layout.replica,
                    &b->group));
-    TRY(machine_plan(b->world, b->options->threads, &b->threads));
+    TRY(machine_plan(b->world, &machine, &b->threads));
     if (b->options->preflight)
         TRY(preflight_run(b->options, &b->threads, b->world, b->group, stderr));
     TRY(comm_agree(b->world, start_session(b)));

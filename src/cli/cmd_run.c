@@ -18,6 +18,7 @@
 struct runner {
     const struct options *options;
     struct session session;
+    struct topology_plan threads;
     struct jobs jobs;
     struct picture *picture; /* [max_images] of the job at hand */
     struct answer *answer;   /* [beams] */
@@ -197,11 +198,15 @@ static enum answers_form form_of(const struct runner *r)
 
 static int run_jobs(struct runner *r, struct comm *c, struct image_helper *helper)
 {
+    const struct machine_params machine = machine_params_of(r->options);
+
     TRY(jobs_create(&r->jobs, r->options, c));
     r->form = form_of(r);
+    TRY(machine_plan(c, &machine, &r->threads));
     if (r->options->preflight)
-        TRY(preflight_run(r->options, NULL, c, c, stderr));
+        TRY(preflight_run(r->options, &r->threads, c, c, stderr));
     TRY(session_open(&r->session, r->options, c, helper));
+    r->session.plan = &r->threads;
     TRY(runner_start(r));
     for (size_t i = 0; i < r->jobs.n_jobs; i++)
         TRY(do_job(r, &r->jobs.job[i]));

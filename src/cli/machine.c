@@ -115,8 +115,7 @@ static int open_host_table(struct machine *m, const struct machine_params *p)
     return ops_open_ref(&m->device);
 }
 
-/* AUTO: a GPU everywhere, or nowhere. */
-static int takes_gpu(const struct machine_params *p, struct comm *c, bool *out)
+int machine_takes_gpu(struct comm *c, const struct machine_params *p, bool *out)
 {
     char reason[OPS_CUDA_REASON_BYTES];
     int64_t n_without = p->device == DEVICE_AUTO && ops_cuda_count(reason) == 0;
@@ -138,11 +137,11 @@ int machine_open(struct machine *m, const struct machine_params *p, struct comm 
 
     *m = (struct machine){0};
     if (!p->plan) {
-        TRY(machine_plan(c, p->n_threads, &own_plan));
+        TRY(machine_plan(c, p, &own_plan));
         params.plan = &own_plan;
     }
     m->n_threads = params.plan->n_threads;
-    TRY(takes_gpu(p, c, &on_gpu));
+    TRY(machine_takes_gpu(c, p, &on_gpu));
     if (on_gpu)
         TRY(machine_open_gpu(&m->device, p, c));
     else

@@ -20,7 +20,7 @@ struct machine_params {
     enum option_device device;
     enum ops_isa isa; /* of the CPU table */
     int n_threads;    /* 0: this rank's share of the cores */
-    /* Of machine_plan; NULL: made from n_threads over machine_open's communicator. Borrowed. */
+    /* Of machine_plan; NULL: made from these over machine_open's communicator. Borrowed. */
     const struct topology_plan *plan;
     bool share_gpu; /* several ranks may take one GPU */
     bool reproducible;
@@ -35,10 +35,14 @@ struct machine_params machine_params_of(const struct options *o);
 int machine_open(struct machine *m, const struct machine_params *p, struct comm *c);
 void machine_release(struct machine *m);
 
+/* AUTO: whether every rank has a GPU. Collective. */
+int machine_takes_gpu(struct comm *c, const struct machine_params *p, bool *out);
+
 /* Cores and threads of this rank, where all ranks of the nodes are in c: a replica alone would take
- * what belongs to others. n_threads as above. The first rank of a node warns when more are wanted
- * than there are CPUs. Collective. */
-int machine_plan(struct comm *c, int n_threads, struct topology_plan *out);
+ * what belongs to others. Of p the device and n_threads. The first rank of a node warns when more
+ * threads are wanted than there are CPUs, and when most CPUs stay idle though the ranks compute on
+ * them. Collective. */
+int machine_plan(struct comm *c, const struct machine_params *p, struct topology_plan *out);
 
 int machine_n_cpus(void); /* that this process may run on */
 

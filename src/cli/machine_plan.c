@@ -90,19 +90,21 @@ static void warn_of_idle(const struct topology *t, const struct neighbours *here
              host, here->n, n_all - n_idle, n_all);
 }
 
-int machine_plan(struct comm *c, int n_threads, struct topology_plan *out)
+int machine_plan(struct comm *c, const struct machine_params *p, struct topology_plan *out)
 {
     struct neighbours here = {0};
     struct topology t = {0};
+    bool on_gpu;
     int rc;
 
     TRY_GOTO(ask_all(c, &here), free_grants);
+    TRY_GOTO(machine_takes_gpu(c, p, &on_gpu), free_grants);
     if (topology_open(&t, NULL) != OK)
         log_rank(LOG_WARN, "cli", "threads are not bound to NUMA nodes");
-    topology_plan_make(out, &t, here.grant, here.n, here.mine, n_threads);
+    topology_plan_make(out, &t, here.grant, here.n, here.mine, p->n_threads);
     if (out->is_crowded && out->n_threads > out->n_fit && here.mine == 0)
         warn(out, here.n);
-    if (n_threads == 0 && here.mine == 0)
+    if (p->n_threads == 0 && here.mine == 0 && !on_gpu)
         warn_of_idle(&t, &here);
     topology_release(&t);
 free_grants:

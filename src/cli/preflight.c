@@ -40,7 +40,7 @@ struct facts { /* of one rank */
 
 struct preflight {
     const struct options *options;
-    const struct topology_plan *plan; /* of machine_plan, or NULL: made here */
+    const struct topology_plan *plan; /* of machine_plan */
     struct comm *world, *group;
     struct facts own, *all; /* [ranks of the world] */
     FILE *f;

@@ -14,7 +14,7 @@
 
 /* Collective over world. group: this rank's replica, or world itself. ERR_MISMATCH, with the hosts'
  * names, when test vectors differ; what is merely slow is a warning. f is written by rank 0. plan: of
- * machine_plan over world, or NULL: made here. */
+ * machine_plan over world. */
 int preflight_run(const struct options *o, const struct topology_plan *plan, struct comm *world,
                   struct comm *group, FILE *f);
 

@@ -43,5 +43,7 @@ if RANKS > 1 and len(cpus) > 1:
     code, out, err = program(*RUN, launch=["taskset", "-c", str(cpus[0]), *LAUNCH])
     check("bound ranks answer the same", (code, out) == plain[:2], (code, out, err))
     check("idle CPUs are told of", re.search(rf"its {RANKS} ranks are bound to 1 of \d+ CPUs", err), err)
+    code, _, err = program(*RUN, "--preflight", launch=["taskset", "-c", str(cpus[0]), *LAUNCH])
+    check("idle CPUs are told of once", code == 0 and err.count("are bound to") == 1, err)
     check("none are idle by default", "are bound to" not in plain[2], plain[2])
 sys.exit(verdict())
