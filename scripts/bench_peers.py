@@ -14,11 +14,10 @@ less disk, memory and time. transformers need torch and transformers, llama.cpp 
 import argparse
 import contextlib
 import os
-import shutil
 import sys
 import tempfile
 
-from bench import aims, checkpoint, paligrid, rounds, table
+from bench import aims, checkpoint, paligrid, rounds, scratch, table
 from bench.peer_gemma_cpp import GemmaCpp
 from bench.peer_llama import Llama, find
 from bench.worker import Missing, Worker
@@ -82,15 +81,6 @@ def compare(peer, phases, args, out):
                 add_row(out, ratios, peer, theirs.name, phase, batch, args)
 
 
-def remove_all_but(folder, names):
-    for name in set(os.listdir(folder)) - set(names):
-        path = os.path.join(folder, name)
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        else:
-            os.remove(path)
-
-
 def add_row(out, ratios, peer, name, phase, batch, args):
     what = f"{phase} b{batch}" if batch > 1 else phase
     held = {"auto": "bf16"}.get(PEERS[peer][0], PEERS[peer][0])
@@ -140,12 +130,9 @@ def main():
     args = options()
     out = table.Table(args.output)
     with contextlib.ExitStack() as stack:
-        if args.scratch:
-            os.makedirs(args.scratch, exist_ok=True)
-        else:
-            args.scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="paligrid-peers."))
+        args.scratch = scratch.Scratch(args.scratch or stack.enter_context(tempfile.TemporaryDirectory(prefix="paligrid-peers.")))
         if not args.keep:
-            stack.callback(remove_all_but, args.scratch, os.listdir(args.scratch))
+            stack.callback(args.scratch.remove_made)
         for peer in args.peers:
             for phases in PEERS[peer][1]:
                 try:

@@ -34,7 +34,7 @@ class GemmaCpp:
             if not os.path.exists(path):
                 raise Missing(f"no file {path}")
         px = int(preset.split("-")[1])
-        picture = os.path.join(scratch, f"noise-{px}.ppm")
+        picture = scratch.make(f"noise-{px}.ppm")
         with open(picture, "wb") as f:
             f.write(f"P6 {px} {px} 255\n".encode() + random.Random(1).randbytes(3 * px * px))
         self.argv = [args.gemma_cpp, "--weights", args.gemma_weights, "--image_file", picture, "--prompt", "caption en " + "the " * (args.text_tokens - 4),

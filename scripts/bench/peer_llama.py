@@ -22,10 +22,10 @@ def find(folder):
 
 class Llama:
     def __init__(self, program, preset, layers, kind, scratch, args):
-        self.program, self.args = program, args
-        self.file = os.path.join(scratch, f"{preset}-{layers or 'all'}-{kind}.gguf")
-        self.is_written = not os.path.exists(self.file)
-        if self.is_written:
+        self.program, self.args, self.scratch = program, args, scratch
+        self.file = scratch.make(f"{preset}-{layers or 'all'}-{kind}.gguf")
+        if not os.path.exists(self.file):
+            scratch.make(os.path.basename(self.file) + ".part")  # until it is complete
             argv = [sys.executable, os.path.join(HERE, "write_gguf.py"), "--preset", preset, "--type", kind, "--out", self.file]
             written = subprocess.run(argv + (["--layers", str(layers)] if layers else []), stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
             if written.returncode != 0:
@@ -38,8 +38,8 @@ class Llama:
         return self
 
     def __exit__(self, *_):
-        if self.is_written and not self.args.keep:
-            os.remove(self.file)
+        if not self.args.keep:
+            self.scratch.remove(self.file)
 
     def rows(self, program, *options):
         argv = [program, "-m", self.file, "-t", str(self.args.threads), *map(str, options)]

@@ -15,6 +15,7 @@ import tempfile
 import time
 
 from . import aims, checkpoint, paligrid, rounds, table
+from .scratch import Scratch
 
 GB = 1e9
 LARGE_FREE_GB = 19.5  # what has to be free to try 28B in int4
@@ -220,7 +221,7 @@ ROUNDS_SHARE = 0.6  # of the time; writing weights, loading and compiling take t
 def peers(b):
     """The peers' rows by scripts/bench_peers.py, with the Python that has what they need."""
     args = b.args
-    argv = [args.python, os.path.join(paligrid.ROOT, "scripts", "bench_peers.py"), "--program", args.program, "--scratch", b.scratch, "-o", "json",
+    argv = [args.python, os.path.join(paligrid.ROOT, "scripts", "bench_peers.py"), "--program", args.program, "--scratch", b.scratch.folder, "-o", "json",
             "--threads", str(args.threads), "--rounds", str(args.rounds), "--new-tokens", str(args.new_tokens)]
     argv += ["--llama", args.llama] if args.llama else []
     argv += ["--keep"] if args.keep else []
@@ -271,9 +272,7 @@ def main():
     args = options()
     out = table.Table(args.output)
     with contextlib.ExitStack() as stack:
-        scratch = args.scratch or stack.enter_context(tempfile.TemporaryDirectory(prefix="paligrid-targets."))
-        os.makedirs(scratch, exist_ok=True)
-        b = Bench(args, out, scratch)
+        b = Bench(args, out, Scratch(args.scratch or stack.enter_context(tempfile.TemporaryDirectory(prefix="paligrid-targets."))))
         begin = time.monotonic()
         if args.peers:
             b.end -= 30 * args.budget

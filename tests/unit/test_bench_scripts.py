@@ -6,11 +6,12 @@ import io
 import json
 import os
 import sys
+import tempfile
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
-from bench import aims, checkpoint, paligrid, peer_gemma_cpp, rounds, table, worker  # noqa: E402
+from bench import aims, checkpoint, paligrid, peer_gemma_cpp, rounds, scratch, table, worker  # noqa: E402
 
 PALIGRID = os.environ.get("PALIGRID", paligrid.PROGRAM)
 MODEL = os.path.join(ROOT, "tests", "data", "oracle", "ckpt_micro")
@@ -80,6 +81,32 @@ class Rows(unittest.TestCase):
         self.assertEqual(aims.of_peer("transformers", "prefill", 1, "3b-896"), ">= 2")
         self.assertEqual(aims.of_peer("llama-q4_0", "prefill_text", 1, "28b-224"), ">= 1.5")
         self.assertEqual(aims.of_peer("transformers", "vision", 1, "3b-224"), "")
+
+
+class Folders(unittest.TestCase):
+    def test_only_what_was_made_is_removed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            def write(name):
+                with open(os.path.join(folder, name), "w"):
+                    pass
+            write("before")
+            s = scratch.Scratch(folder)
+            s.make("before")
+            os.mkdir(s.make("weights"))
+            write("weights/shard")
+            s.make("never written")
+            write("during")
+            s.remove(os.path.join(folder, "before"))
+            s.remove_made()
+            self.assertEqual(sorted(os.listdir(folder)), ["before", "during"])
+
+    def test_an_interrupted_tokenizer_is_made_again(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(os.path.join(folder, "tokenizer.part"))
+            out = checkpoint.tokenizer(scratch.Scratch(folder))
+            with open(os.path.join(out, "added_tokens.json")) as f:
+                self.assertEqual(json.load(f), {"<image>": checkpoint.IMAGE_TOKEN})
+            self.assertEqual((os.listdir(folder), checkpoint.tokenizer(scratch.Scratch(folder))), (["tokenizer"], out))
 
 
 class Peers(unittest.TestCase):
