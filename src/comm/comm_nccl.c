@@ -135,8 +135,10 @@ static enum comm_device_progress queue_progress(void *ctx)
     if (p != COMM_DEVICE_DONE)
         return p;
     e = cudaEventQuery(n->queued);
-    if (e == cudaErrorNotReady)
+    if (e == cudaErrorNotReady) {
+        (void)cudaGetLastError(); /* it is no error of the next launch */
         return COMM_DEVICE_BUSY;
+    }
     return cuda_outcome(e, "the queue of exchanges") == OK ? COMM_DEVICE_DONE : COMM_DEVICE_BROKEN;
 }
 

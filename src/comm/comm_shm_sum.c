@@ -7,8 +7,11 @@
  * memory (containers have little) is no error either. */
 #include "comm_shm_impl.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "sizes.h"
 
@@ -104,6 +107,33 @@ static int window_create(struct comm_shm *s, struct shm_sums *p, size_t n_bytes)
     return OK;
 }
 
+/* Shared memory is given where it is touched: when others took the rest meanwhile, the touch would
+ * end the process. So all pages of this rank are asked for now. Kernels before 5.14 cannot tell. */
+static bool pages_are_there(char *part, size_t n_bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *const begin = part - (uintptr_t)part % page;
+
+    return madvise(begin, (size_t)(part + n_bytes - begin), MADV_POPULATE_WRITE) == 0 ||
+           errno == EINVAL;
+#else
+    (void)part;
+    (void)n_bytes;
+    return true;
+#endif
+}
+
+/* Of all ranks or of none; without, the window is given back. */
+static int take_pages(struct comm_shm *s, struct shm_sums *p, size_t n_bytes, int *out)
+{
+    int64_t lacks = !pages_are_there(p->part[s->node_rank], n_bytes);
+
+    TRY(shm_node_allreduce(s, &lacks, 1, comm_combine_max(DTYPE_I64)));
+    *out = lacks == 0;
+    return OK;
+}
+
 int shm_sums_open(struct comm *c, size_t n_bytes, struct comm_sums **out)
 {
     struct comm_shm *s = shm_of(c);
@@ -127,10 +157,17 @@ int shm_sums_open(struct comm *c, size_t n_bytes, struct comm_sums **out)
         p->area_bytes = area_bytes;
         p->window = MPI_WIN_NULL;
         atomic_store(&s->part[s->node_rank]->n_sums, 0); /* sums of earlier rooms do not count */
+        p->base.comm = c;
         rc = mpi_meet(s->mpi, window_create(s, p, part_bytes));
     }
-    if (rc == OK) {
+    if (rc == OK)
+        rc = take_pages(s, p, SHM_AREAS * area_bytes, &there);
+    if (rc == OK && there) {
         *out = &p->base;
+        return OK;
+    }
+    if (rc == OK) {
+        destroy(&p->base);
         return OK;
     }
     if (p)

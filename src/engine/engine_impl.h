@@ -24,7 +24,7 @@ struct engine_sizes {
     size_t replica_bytes;
 };
 
-/* ERR_USAGE: what the model's positions do not cover. */
+/* ERR_USAGE: what the model's positions do not cover. ERR_UNSUPPORTED: rows too long for int8 and int4. */
 int engine_sizes_make(struct engine_sizes *out, const struct model_config *cfg,
                       const struct engine_params *p, const struct tp_plan *plan);
 

@@ -68,6 +68,20 @@ static void set_scratch(struct engine_sizes *s, const struct model_config *cfg)
     s->scratch_cols = size_most(vision, text);
 }
 
+/* Kernels for quantised weights follow from the length of a rank's rows where these are very long, and
+ * with the kernel the bits: such a model has none. */
+static int check_rows(const struct model_config *cfg, const struct engine_params *p)
+{
+    enum { MAX_QUANT_ROW = 40960 };
+    const bool is_quantised = p->weights == WEIGHTS_INT8 || p->weights == WEIGHTS_INT4;
+
+    if (!is_quantised || cfg->text.d_ff <= MAX_QUANT_ROW)
+        return OK;
+    return FAIL(ERR_UNSUPPORTED,
+                "int8 and int4 take feed-forward layers of up to %d columns, not %d", MAX_QUANT_ROW,
+                cfg->text.d_ff);
+}
+
 int engine_sizes_make(struct engine_sizes *out, const struct model_config *cfg,
                       const struct engine_params *p, const struct tp_plan *plan)
 {
@@ -79,6 +93,7 @@ int engine_sizes_make(struct engine_sizes *out, const struct model_config *cfg,
 
     TRY(tp_plan_make(&alone, cfg, 1, 0));
     TRY(check_params(p));
+    TRY(check_rows(cfg, p));
     TRY(set_limits(&s, cfg, p));
     set_pages(&s, p);
     set_scratch(&s, cfg);

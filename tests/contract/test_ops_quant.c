@@ -297,12 +297,13 @@ static void a_nan_spoils_its_token_only(void **state)
     struct device *d = *state;
     static const size_t group[] = {0, 32, 64};
 
-    for (size_t g = 0; g < sizeof group / sizeof group[0]; g++) {
-        struct matrix w = matrix_of(d, OUT, IN, group[g], 21);
+    for (size_t g = 0; g < 2 * (sizeof group / sizeof group[0]); g++) {
+        struct matrix w = matrix_of(d, OUT, IN, group[g / 2], 21);
         float *x = case_filled(TOK * IN, 22, 1.0f), *dx;
         int64_t acc[2][TOK * OUT], n_bad[2] = {0, 0}, *d_acc = case_room(d, sizeof acc[0]),
                                    *d_bad = case_room(d, sizeof n_bad[0]);
 
+        ops_set_phase(d, g % 2 ? OPS_PHASE_DECODE : OPS_PHASE_PREFILL);
         assert_int_equal(ops_arrange(d, &w.t, CHUNK), OK);
         for (size_t i = 0; i < 2; i++) {
             dx = case_put(d, x, TOK * IN * sizeof *x);
@@ -323,6 +324,7 @@ static void a_nan_spoils_its_token_only(void **state)
         matrix_free(d, &w);
         free(x);
     }
+    ops_set_phase(d, OPS_PHASE_PREFILL);
 }
 
 /* Whole groups and short ones, blocks of columns and a rest, rows that do not fill a tile. */

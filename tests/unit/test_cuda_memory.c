@@ -59,8 +59,8 @@ static void rooms_take_turns(void **state)
         assert_int_equal(got, mark);
         memset((char *)room + PIECE, 'A' + i, PIECE); /* what was lent has stayed as it was */
         assert_int_equal(ops_upload(d, block + 2 * i * PIECE, room, PIECE), OK);
-        assert_int_equal(
-            ops_upload(d, block + (2 * i + 1) * PIECE, (char *)room + PIECE, PIECE), OK);
+        assert_int_equal(ops_upload(d, block + (2 * i + 1) * PIECE, (char *)room + PIECE, PIECE),
+                         OK);
     }
     assert_int_equal(ops_stage(d, NULL), OK);
     assert_int_equal(ops_stage(d, NULL), OK);
@@ -117,6 +117,26 @@ static size_t free_bytes(const struct device *d)
 
     assert_int_equal(ops_cuda_memory(d, &m), OK);
     return m.free_bytes;
+}
+
+/* A second engine on a device reserves again: its scratch takes the place of the first's. */
+static void scratch_is_replaced(void **state)
+{
+    struct device *d = open_shim();
+    const size_t before = free_bytes(d);
+    size_t small, large;
+
+    (void)state;
+    assert_int_equal(ops_reserve_bytes(d, 10, 64, &small), OK);
+    assert_int_equal(ops_reserve_bytes(d, 40, 128, &large), OK);
+    assert_true(small < large);
+    assert_int_equal(ops_reserve(d, 10, 64), OK);
+    assert_int_equal(before - free_bytes(d), small);
+    assert_int_equal(ops_reserve(d, 40, 128), OK);
+    assert_int_equal(before - free_bytes(d), large);
+    assert_int_equal(ops_reserve(d, 10, 64), OK);
+    assert_int_equal(before - free_bytes(d), small);
+    ops_close(d);
 }
 
 static void open_replica(struct engine_case *x, struct comm *self, enum weights_form form,
@@ -187,6 +207,7 @@ static void weights_arrive_whole(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scratch_is_replaced),
         cmocka_unit_test(rooms_take_turns),
         cmocka_unit_test(uploads_take_the_bytes_at_once),
         cmocka_unit_test(the_host_has_no_rooms),

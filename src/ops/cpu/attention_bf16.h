@@ -440,7 +440,7 @@ static void unit_pass(struct flash *f, bool searches)
             at = run_ahead(f, at, end);
         f->pending = at;
         while (at < end) {
-            const size_t n = size_least(BLOCK, f->n_keys - at);
+            const size_t n = size_least(size_least(BLOCK, SPAN - at % SPAN), f->n_keys - at);
 
             scores(f, at, n);
             softmax(f, at, n, searches || is_first);

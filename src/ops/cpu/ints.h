@@ -34,7 +34,7 @@ struct ints_octet {
 };
 
 /* Whether these kernels take w, whose sums have chunks of so many elements: not a matter of how many
- * columns a rank has. */
+ * columns a rank has, as no rank has more than INTS_MAX_K (the engine refuses such models). */
 bool ints_take(const struct tensor *w, size_t chunk);
 size_t ints_packed_bytes(const struct mm *m, size_t n_tok);
 struct ints_octet ints_octet_of(const struct mm *m, size_t index);

@@ -68,24 +68,24 @@ static void pack_stretch(const struct row *r, const struct tensor *w, size_t str
     const size_t x_end = end < r->n_x ? end : r->n_x;
     const float unit = k < x_end ? unit_of(r->x + k, x_end - k) : 0.0f,
                 factor = unit > 0.0f ? 1.0f / unit : 0.0f;
-    int32_t sum = 0;
+    uint32_t sum = 0;
 
     r->unit[stretch * INTS_TOK] = unit;
     for (; k < end; k += INTS_STEP) {
         __m512i q[INTS_STEP / VEC];
-        int32_t half[2];
+        uint32_t half[2]; /* of a NaN they wrap: its unit is NaN, too */
 
         split_step(q, r, k, factor);
         for (size_t i = 0; i < 2; i++)
-            half[i] = _mm512_reduce_add_epi32(_mm512_add_epi32(q[2 * i], q[2 * i + 1]));
+            half[i] = (uint32_t)_mm512_reduce_add_epi32(_mm512_add_epi32(q[2 * i], q[2 * i + 1]));
         sum += half[0] + half[1];
         if (w->group == INTS_STEP)
-            ((float *)r->sums)[k / INTS_STEP * INTS_TOK] = (float)(half[0] + half[1]);
+            ((float *)r->sums)[k / INTS_STEP * INTS_TOK] = (float)(int32_t)(half[0] + half[1]);
         for (size_t i = 0; w->group == INTS_STEP / 2 && i < 2; i++)
-            ((float *)r->sums)[(2 * k / INTS_STEP + i) * INTS_TOK] = (float)half[i];
+            ((float *)r->sums)[(2 * k / INTS_STEP + i) * INTS_TOK] = (float)(int32_t)half[i];
     }
     if (w->dtype == DTYPE_Q8)
-        ((int32_t *)r->sums)[stretch * INTS_TOK] = 128 * sum;
+        ((int32_t *)r->sums)[stretch * INTS_TOK] = (int32_t)(128 * sum);
 }
 
 /* Tokens begin .. end; those behind the last one fill up its octet. */

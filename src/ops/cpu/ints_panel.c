@@ -1,6 +1,7 @@
 /* Decoding with integers: which weights, how inputs lie in the scratch, and panels dealt to threads. */
 #include "ints.h"
 
+#include <stdalign.h>
 #include <string.h>
 
 #include "quant.h"
@@ -63,9 +64,9 @@ struct ints_octet ints_octet_of(const struct mm *m, size_t index)
 
 struct scratch {
     struct ints_sums sums;
-    char kernel[INTS_KERNEL_BYTES];
-    char turned[2][STRIP_ROWS * INTS_MAX_K]; /* lines, then pairs */
-    char rows[STRIP_ROWS * INTS_MAX_K];
+    alignas(LINE_BYTES) char kernel[INTS_KERNEL_BYTES];
+    alignas(LINE_BYTES) char turned[2][STRIP_ROWS * INTS_MAX_K]; /* lines, then pairs */
+    alignas(LINE_BYTES) char rows[STRIP_ROWS * INTS_MAX_K];
 };
 _Static_assert(sizeof(struct scratch) <= THREAD_BYTES, "a thread's scratch");
 

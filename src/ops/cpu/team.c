@@ -238,6 +238,7 @@ int team_open(struct team **out, int n_threads, const struct topology_plan *plan
     int rc;
 
     ASSERT(n_threads >= 1 && n_workers <= INSIDE);
+    ASSERT(!plan || !plan->is_bound || n_threads == plan->n_threads);
     t = aligned_alloc(LINE_BYTES, (n_bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES);
     if (!t)
         return FAIL(ERR_NOMEM, "%d threads", n_threads);

@@ -38,13 +38,26 @@ int cuda_reserve_bytes(const struct device *d, size_t max_tok, size_t max_cols, 
     return OK;
 }
 
+static void release_scratch(struct device *d)
+{
+    struct cuda_context *c = cuda_of(d);
+
+    ops_free(d, c->x16);
+    ops_free(d, c->up);
+    ops_free(d, c->bias);
+    c->x16 = NULL;
+    c->up = c->bias = NULL;
+    c->max_tok = c->max_cols = 0;
+}
+
+/* A second engine on the same device has sizes of its own: they take the place of the first's. */
 int cuda_reserve(struct device *d, size_t max_tok, size_t max_cols)
 {
     struct cuda_context *c = cuda_of(d);
     struct scratch s;
     void *p;
 
-    ASSERT(!c->x16);
+    release_scratch(d);
     TRY(scratch_sizes(&s, c, max_tok, max_cols));
     TRY(cuda_alloc(d, s.x16, &p));
     c->x16 = p;

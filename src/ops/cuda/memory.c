@@ -38,6 +38,7 @@ int cuda_wait(struct cuda_context *c, cudaEvent_t e, const char *what)
         if (waited > SPIN_US)
             usleep(NAP_US);
     }
+    (void)cudaGetLastError(); /* "not ready" was no error of the next launch */
     return cuda_status((int)state, what, __FILE__, __LINE__);
 }
 
