@@ -10,6 +10,8 @@ gemma.cpp (8 bits beside int8). What is missing is said, and the others are meas
 A round is: probes of the machine, one side, the other side, probes. It does not count when the probes differ by more than 15 %. Told is
 the median of the rounds' own ratios; above 1, paligrid is faster. Weights are synthetic, of the preset's dimensions; --layers takes
 less disk, memory and time. transformers need torch and transformers, llama.cpp needs gguf, all in the Python that runs this.
+
+Exit status: 0 nothing missed, 1 something was missed or failed, 77 no peer could be measured.
 """
 import argparse
 import contextlib
@@ -22,6 +24,7 @@ from bench.peer_gemma_cpp import GemmaCpp
 from bench.peer_llama import Llama, find
 from bench.worker import Missing, Worker
 
+NOTHING_TO_COMPARE = 77
 DEFAULT = "transformers,llama-bf16,llama-q8_0,llama-q4_0,gemma.cpp"
 # peer: how paligrid holds its weights beside it, and what is compared, in one process of the peer after the other
 PEERS = {
@@ -138,11 +141,11 @@ def main():
                 try:
                     compare(peer, phases, args, out)
                 except (Missing, paligrid.Ended) as e:
-                    out.remark(f"{peer}: not measured: {e}")
+                    verdict = "left out" if isinstance(e, Missing) else "failed"
+                    out.add(table.row("peers", args.preset, peer, note=str(e), verdict=verdict))
                     break
-    missed = [r for r in out.rows if r["verdict"] == "missed"]
-    out.remark(f"{len(out.rows)} rows, {len(missed)} missed")
-    return 1 if missed or not out.rows else 0
+    status = out.end()
+    return NOTHING_TO_COMPARE if all(r["verdict"] == "left out" for r in out.rows) else status
 
 
 if __name__ == "__main__":

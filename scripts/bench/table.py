@@ -10,11 +10,12 @@ import sys
 FIELDS = ("what", "setting", "against", "ours", "theirs", "unit", "ratio", "min", "max", "n", "dropped", "target", "verdict", "note")
 
 
-def row(what, setting="", against="", target="", note="", **values):
-    """verdict: "met", "missed" or "-" (not measured, or no target). target: ">= X" or "<= X", of the ratio, else of ours."""
+def row(what, setting="", against="", target="", note="", verdict="-", **values):
+    """verdict: "met", "missed" or what is given: "failed", "left out", "-" (not measured, or no target). target: ">= X" or "<= X", of the
+    ratio, else of ours."""
     out = {**dict.fromkeys(FIELDS), "what": what, "setting": setting, "against": against, "target": target, "note": note, **values}
     measured = out["ratio"] if out["ratio"] is not None else out["ours"]
-    out["verdict"] = "-"
+    out["verdict"] = verdict
     if target and measured is not None:
         sign, bound = target.split()
         out["verdict"] = "met" if (measured >= float(bound) if sign == ">=" else measured <= float(bound)) else "missed"
@@ -48,6 +49,13 @@ class Table:
                   f" {number(r['ratio'], '.3f'):>7} {number(r['min'], '.3f'):>7} {number(r['max'], '.3f'):>7} {number(r['n']):>3} {number(r['dropped']):>4}"
                   f" {r['target']:8} {r['verdict']}{note}", file=self.f)
         self.f.flush()
+
+    def end(self, text=""):
+        """The last line; the exit status. What could not be measured is told, but only what missed or failed is held against us."""
+        missed, failed = (sum(r["verdict"] == v for r in self.rows) for v in ("missed", "failed"))
+        unknown = sum(r["verdict"] == "left out" or (r["verdict"] == "-" and bool(r["target"])) for r in self.rows)
+        self.remark(f"{len(self.rows)} rows: {missed} missed, {failed} failed, {unknown} not measured{text}")
+        return 1 if missed or failed else 0
 
     def remark(self, text):
         """Stands between the rows as text, on stderr else."""

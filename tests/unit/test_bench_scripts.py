@@ -76,6 +76,17 @@ class Rows(unittest.TestCase):
         self.assertIn('"s, t",peer,1.5,1.0,tokens/s,1.5,1.4,1.6,5,1,>= 1,met', texts["csv"].getvalue())
         self.assertRegex(texts["text"].getvalue(), r"1\.5 +1 tokens/s +1\.500 +1\.400 +1\.600 +5 +1 >= 1 +met")
 
+    def test_failures_are_held_against_us_and_gaps_are_told(self):
+        for rows, status, said in (([{"ratio": 2.0}], 0, "1 rows: 0 missed, 0 failed, 0 not measured"),
+                                   ([{"ratio": 1.0}], 1, "1 rows: 1 missed, 0 failed, 0 not measured"),
+                                   ([{"ratio": 2.0}, {"verdict": "failed"}], 1, "2 rows: 0 missed, 1 failed, 0 not measured"),
+                                   ([{"verdict": "left out"}, {}], 0, "2 rows: 0 missed, 0 failed, 2 not measured")):
+            f = io.StringIO()
+            out = table.Table("text", f)
+            for values in rows:
+                out.add(table.row("x", target=">= 2", **values))
+            self.assertEqual((out.end(), f.getvalue().splitlines()[-1]), (status, "# " + said))
+
     def test_targets_by_preset(self):
         self.assertEqual(aims.of_peer("transformers", "prefill", 1, "3b-448"), ">= 1.4")
         self.assertEqual(aims.of_peer("transformers", "prefill", 1, "3b-896"), ">= 2")
