@@ -122,25 +122,29 @@ static inline void vec_sum4(float out[4], const struct vec v[4])
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h[0]), _mm256_extractf128_ps(h[0], 1)));
 }
 
-/* sum[i] (+)= a[i] in fixed point, see ops.h; returns how many were out of range. The factor is a
- * power of two and |a| <= limit, so the product is exact; the conversion rounds to nearest even. */
-static inline int vec_add_fixed(int64_t *sum, struct vec a, float limit, bool first)
+/* sum[i] (+)= a[i] in fixed point, see ops.h; all in range. The factor is a power of two and the
+ * product exact; the conversion rounds to nearest even. */
+static inline __attribute__((always_inline)) void vec_to_fixed(int64_t *sum, __m512 a, bool first)
 {
-    const __mmask16 bad =
-        _mm512_cmp_ps_mask(_mm512_abs_ps(a.v), _mm512_set1_ps(limit), _CMP_NLE_UQ);
-    __m512 scaled = _mm512_mul_ps(a.v, _mm512_set1_ps(0x1p36f));
-    __m512i low, high;
+    const __m512 scaled = _mm512_mul_ps(a, _mm512_set1_ps(0x1p36f));
+    __m512i low = _mm512_cvtps_epi64(_mm512_castps512_ps256(scaled)),
+            high = _mm512_cvtps_epi64(_mm512_extractf32x8_ps(scaled, 1));
 
-    if (__builtin_expect(bad, 0))
-        scaled = _mm512_maskz_mov_ps((__mmask16)~bad, scaled);
-    low = _mm512_cvtps_epi64(_mm512_castps512_ps256(scaled));
-    high = _mm512_cvtps_epi64(_mm512_extractf32x8_ps(scaled, 1));
     if (!first) {
         low = _mm512_add_epi64(low, _mm512_loadu_si512(sum));
         high = _mm512_add_epi64(high, _mm512_loadu_si512(sum + 8));
     }
     _mm512_storeu_si512(sum, low);
     _mm512_storeu_si512(sum + 8, high);
+}
+
+/* The same for any a: what is out of range counts as 0; returns how many were. */
+static inline int vec_add_fixed(int64_t *sum, struct vec a, float limit, bool first)
+{
+    const __mmask16 bad =
+        _mm512_cmp_ps_mask(_mm512_abs_ps(a.v), _mm512_set1_ps(limit), _CMP_NLE_UQ);
+
+    vec_to_fixed(sum, _mm512_maskz_mov_ps((__mmask16)~bad, a.v), first);
     return bad ? __builtin_popcount(bad) : 0;
 }
 
