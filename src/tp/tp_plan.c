@@ -16,6 +16,9 @@
 #include "tp_impl.h"
 
 enum { MAX_GRAIN = 256, GRAINS_PER_HEAD = 4, VOCAB_BLOCK = 64 };
+/* Beyond so many ranks the encoder's shares may be uneven: short chunks would cost every rank count
+ * more (one conversion each) than even shares of a small encoder bring. */
+enum { MOST_VISION_SHARES = 8 };
 
 static struct tp_range share(size_t n, int n_ranks, int rank)
 {
@@ -91,7 +94,8 @@ int tp_plan_make(struct tp_plan *out, const struct model_config *cfg, int n_rank
     p.n_vocab = (size_t)c->n_vocab;
     p.vocab = tp_vocab_range(p.n_vocab, n_ranks, rank);
     p.vision_heads = share((size_t)v->n_heads, n_ranks, rank);
-    p.vision_ff_grain = tp_grain((size_t)v->d_ff, n_heads);
+    p.vision_ff_grain =
+        tp_grain((size_t)v->d_ff, n_heads < MOST_VISION_SHARES ? n_heads : MOST_VISION_SHARES);
     p.vision_ff = share_blocks((size_t)v->d_ff, p.vision_ff_grain, n_ranks, rank);
     *out = p;
     return OK;
