@@ -1,10 +1,7 @@
 /* Inputs as 16-bit integers in two bytes, with units and sums; see ints.h. */
 #include "ints.h"
 
-#include <math.h>
-#include <string.h>
-
-#include "vec_avx512.h"
+#include "int_unit_avx512.h"
 
 /* Where a token's numbers go; rows of an octet are INTS_STEP bytes apart. */
 struct row {
@@ -16,32 +13,6 @@ struct row {
     void *sums;
 };
 
-/* n elements or the first 16; zeros behind them. */
-static inline __m512 load(const float *x, size_t n)
-{
-    return n < VEC ? vec_load_part(x, n).v : _mm512_loadu_ps(x);
-}
-
-/* Bits of the largest |x|; those of a NaN are above all others. */
-static uint32_t max_bits(const float *x, size_t n)
-{
-    __m512i max = _mm512_setzero_si512();
-
-    for (size_t i = 0; i < n; i += VEC)
-        max = _mm512_max_epu32(max, _mm512_and_si512(_mm512_castps_si512(load(x + i, n - i)),
-                                                     _mm512_set1_epi32(0x7fffffff)));
-    return _mm512_reduce_max_epu32(max);
-}
-
-static float unit_of(const float *x, size_t n)
-{
-    const uint32_t bits = max_bits(x, n);
-
-    if (bits >= 0x7f800000u)
-        return NAN;
-    return f32_from_bits(bits) < 0x1p-100f ? 0.0f : f32_from_bits(bits) / INTS_LARGEST;
-}
-
 /* One step's bytes, and its integers in q. NaN and infinity times 0 become the smallest integer, which
  * does no harm: the unit is NaN. */
 static inline void split_step(__m512i q[INTS_STEP / VEC], const struct row *r, size_t k,
@@ -51,7 +22,7 @@ static inline void split_step(__m512i q[INTS_STEP / VEC], const struct row *r, s
 
     for (size_t i = 0; i < INTS_STEP / VEC; i++) {
         const size_t at = k + i * VEC;
-        const __m512 x = at < r->n_x ? load(r->x + at, r->n_x - at) : _mm512_setzero_ps();
+        const __m512 x = at < r->n_x ? int_unit_load(r->x + at, r->n_x - at) : _mm512_setzero_ps();
 
         q[i] = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(factor)));
         _mm_storeu_si128((void *)(upper + i * VEC),
@@ -66,7 +37,7 @@ static void pack_stretch(const struct row *r, const struct tensor *w, size_t str
                          size_t end)
 {
     const size_t x_end = end < r->n_x ? end : r->n_x;
-    const float unit = k < x_end ? unit_of(r->x + k, x_end - k) : 0.0f,
+    const float unit = k < x_end ? int_unit_of(r->x + k, x_end - k, INTS_LARGEST) : 0.0f,
                 factor = unit > 0.0f ? 1.0f / unit : 0.0f;
     uint32_t sum = 0;
 

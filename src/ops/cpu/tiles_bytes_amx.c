@@ -5,35 +5,9 @@
  * up to 2^16 elements. Chunks with an infinity or NaN get the scale NaN, those below 2^-100 are 0. */
 #include "tiles_amx.h"
 
-#include <math.h>
-
-#include "vec_avx512.h"
+#include "int_unit_avx512.h"
 
 enum { LARGEST = 32766 }; /* below 2^15 even where unit and factor are rounded */
-
-/* Bits of the largest |x|; those of a NaN are above all others. */
-static uint32_t max_bits(const float *x, size_t n)
-{
-    __m512i max = _mm512_setzero_si512();
-
-    for (size_t i = 0; i < n; i += VEC) {
-        const __m512i v = _mm512_castps_si512(n - i < VEC ? vec_load_part(x + i, n - i).v
-                                                          : _mm512_loadu_ps(x + i));
-
-        max = _mm512_max_epu32(max, _mm512_and_si512(v, _mm512_set1_epi32(0x7fffffff)));
-    }
-    return _mm512_reduce_max_epu32(max);
-}
-
-/* What a chunk's integers count. */
-static float unit_of(const float *x, size_t n)
-{
-    const uint32_t bits = max_bits(x, n);
-
-    if (bits >= 0x7f800000u)
-        return NAN;
-    return f32_from_bits(bits) < 0x1p-100f ? 0.0f : f32_from_bits(bits) / LARGEST;
-}
 
 /* 64 elements of which n exist, the others zero. NaN and infinity times 0 become the smallest
  * integer, which does no harm: the unit is NaN. */
@@ -43,9 +17,8 @@ static void split(struct vec *upper, struct vec *lower, const float *x, size_t n
 
     for (size_t i = 0; i < 4; i++) {
         const size_t left = n > i * VEC ? n - i * VEC : 0;
-        const __m512 v =
-            left < VEC ? vec_load_part(x + i * VEC, left).v : _mm512_loadu_ps(x + i * VEC);
-        const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(v, _mm512_set1_ps(factor)));
+        const __m512i q = _mm512_cvtps_epi32(
+            _mm512_mul_ps(int_unit_load(x + i * VEC, left), _mm512_set1_ps(factor)));
 
         byte[0][i] = _mm512_cvtepi32_epi8(_mm512_srai_epi32(q, 8));
         byte[1][i] = _mm512_cvtepi32_epi8(q);
@@ -82,7 +55,8 @@ static void find_units(const struct mm *m, size_t group)
 {
     for (size_t t = 16 * group; t < 16 * (group + 1) && t < m->n_tok; t++)
         for (size_t c = 0; c < mm_n_chunks(m); c++)
-            tiles_x_scale(m, t)[c] = unit_of(m->x + t * m->n_k + c * m->chunk, mm_chunk_len(m, c));
+            tiles_x_scale(m, t)[c] =
+                int_unit_of(m->x + t * m->n_k + c * m->chunk, mm_chunk_len(m, c), LARGEST);
 }
 
 static void pack_groups(void *arg, size_t begin, size_t end, int thread)
