@@ -120,23 +120,38 @@ static inline void vec_sum4(float out[4], const struct vec v[4])
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
 }
 
-/* sum[i] (+)= a[i] in fixed point, see ops.h; returns how many were out of range. Below 2^51 adding
- * and subtracting 1.5 * 2^52 rounds to nearest even; from there on an f32 has no fraction left. */
+/* Four values in range times 2^36 as integers, to nearest even. 1.5 * 2^52 added to a number of less
+ * than 51 bits leaves its nearest integer in the low bits; larger ones are split at 2^30, exactly. */
+static inline __m256i vec_fixed_half(__m128 a)
+{
+    const __m256d magic = _mm256_set1_pd(0x1.8p52), factor = _mm256_set1_pd(0x1p36);
+    const __m256d v = _mm256_mul_pd(_mm256_cvtps_pd(a), factor);
+    const __m256d high = _mm256_fmadd_pd(v, _mm256_set1_pd(0x1p-30), magic);
+    const __m256d rest = _mm256_fnmadd_pd(_mm256_sub_pd(high, magic), _mm256_set1_pd(0x1p30), v);
+    const __m256i zero = _mm256_castpd_si256(magic);
+    const __m256i upper = _mm256_sub_epi64(_mm256_castpd_si256(high), zero),
+                  lower = _mm256_sub_epi64(_mm256_castpd_si256(_mm256_add_pd(rest, magic)), zero);
+
+    return _mm256_add_epi64(_mm256_slli_epi64(upper, 30), lower);
+}
+
+/* sum[i] (+)= a[i] in fixed point, see ops.h; returns how many were out of range. */
 static inline int vec_add_fixed(int64_t *sum, struct vec a, float limit, bool first)
 {
-    float x[VEC];
-    int n_bad = 0;
+    const __m256 size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v);
+    const __m256 good = _mm256_cmp_ps(size, _mm256_set1_ps(limit), _CMP_LE_OQ); /* not of a NaN */
+    const __m256 v = _mm256_and_ps(a.v, good);
+    __m256i *const to = (__m256i *)(void *)sum;
+    __m256i low = vec_fixed_half(_mm256_castps256_ps128(v)),
+            high = vec_fixed_half(_mm256_extractf128_ps(v, 1));
 
-    vec_store(x, a);
-    for (int i = 0; i < VEC; i++) {
-        const bool good = fabsf(x[i]) <= limit; /* false for NaN */
-        const double v = good ? (double)x[i] * 0x1p36 : 0.0;
-        const double whole = fabs(v) < 0x1p51 ? (v + 0x1.8p52) - 0x1.8p52 : v;
-
-        sum[i] = (first ? 0 : sum[i]) + (int64_t)whole;
-        n_bad += !good;
+    if (!first) {
+        low = _mm256_add_epi64(low, _mm256_loadu_si256(to));
+        high = _mm256_add_epi64(high, _mm256_loadu_si256(to + 1));
     }
-    return n_bad;
+    _mm256_storeu_si256(to, low);
+    _mm256_storeu_si256(to + 1, high);
+    return VEC - __builtin_popcount((unsigned)_mm256_movemask_ps(good));
 }
 
 #endif
