@@ -160,8 +160,6 @@ void attention_bf16_prefill(const struct cpu *c, const struct attention_bf16_ker
     const size_t n_stacks = size_least(MAX_STACKS, PANEL_ELEMS / (n_keys * key_elems));
     struct pass p = {.cpu = c, .kernels = kernels};
 
-    if (a->n_tok == 0)
-        return;
     for (size_t h = 0; h < a->n_heads;) {
         p.n_stacks = 0;
         while (h < a->n_heads && p.n_stacks < size_most(n_stacks, 1))
