@@ -68,7 +68,9 @@ static int begin_tile(struct tp *t, const struct tp_product *p, struct tile *til
     return comm_sum_begin(t->comm, tile->n_elems + 1, DTYPE_I64);
 }
 
-static int finish_tile(struct tp *t, const struct tp_product *p, const struct tile *tile)
+/* What all ranks find is returned, what this one alone does goes into *local. */
+static int finish_tile(struct tp *t, const struct tp_product *p, const struct tile *tile,
+                       int *local)
 {
     const size_t at = tile->row0 * p->w->dim[0];
     struct comm_terms terms;
@@ -86,8 +88,11 @@ static int finish_tile(struct tp *t, const struct tp_product *p, const struct ti
         return ERR_INTERNAL; /* told by that rank */
     if (n_bad != 0)
         return tp_fail_range(&p->place, n_bad, tile->n_bad_here);
-    return ops_fixed_finish_sum(t->device, p->y + at, &acc, p->bias,
-                                p->residual ? p->residual + at : NULL, tile->n_rows, p->w->dim[0]);
+    if (*local == OK)
+        *local =
+            ops_fixed_finish_sum(t->device, p->y + at, &acc, p->bias,
+                                 p->residual ? p->residual + at : NULL, tile->n_rows, p->w->dim[0]);
+    return OK;
 }
 
 /* What is wrong is found when a tile is finished, by all ranks in the same one; the next has begun
@@ -109,11 +114,11 @@ int tp_overlapped(struct tp *t, const struct tp_product *p)
         next->n_elems = next->n_rows * n_out;
         rc = begin_tile(t, p, next, &local);
         if (rc == OK && row > 0)
-            rc = finish_tile(t, p, &tile[n_finished++ % COMM_MAX_SUMS]);
+            rc = finish_tile(t, p, &tile[n_finished++ % COMM_MAX_SUMS], &local);
     }
     for (; n_finished < n_begun; n_finished++) {
         if (rc == OK)
-            rc = finish_tile(t, p, &tile[n_finished % COMM_MAX_SUMS]);
+            rc = finish_tile(t, p, &tile[n_finished % COMM_MAX_SUMS], &local);
         else
             (void)comm_sum_finish(t->comm, &unused);
     }

@@ -16,8 +16,8 @@
 #include "status.h"
 #include "tp.h"
 
-/* The longest product has 5 MB of sums: three tiles. */
-enum { D_MODEL = 1024, HEADS = 5, D_HEAD = 6, K = HEADS * D_HEAD, MAX_TOK = 613 };
+/* The longest product has 8 MB of sums: three tiles. */
+enum { D_MODEL = 1024, HEADS = 5, D_HEAD = 6, K = HEADS * D_HEAD, MAX_TOK = 1013 };
 
 struct fixture {
     struct comm *world, *self, *group;
@@ -147,7 +147,7 @@ static void tiles_have_the_bits_of_the_whole(void **state)
 /* In the first tile, while the next is under way, and in the last; the group is as good as before. */
 static void a_sum_out_of_range_fails_everywhere(void **state)
 {
-    static const size_t bad_row[] = {0, 300, MAX_TOK - 1};
+    static const size_t bad_row[] = {0, 400, MAX_TOK - 1};
     struct fixture *f = the_fixture(state);
     const int culprit = comm_size(f->group) - 1;
     float *y = malloc(MAX_TOK * D_MODEL * sizeof *y);
@@ -180,6 +180,37 @@ static int fail_fixed(struct device *d, int64_t *acc, int64_t *n_bad, const floa
 {
     (void)d, (void)acc, (void)n_bad, (void)x, (void)w, (void)chunk_elems, (void)limit, (void)n_tok;
     return FAIL(ERR_NOMEM, "no room on this rank");
+}
+
+static int fail_finish(struct device *d, float *y, const struct ops_terms *acc,
+                       const struct tensor *bias, const float *residual, size_t n_tok,
+                       size_t n_cols)
+{
+    (void)d, (void)y, (void)acc, (void)bias, (void)residual, (void)n_tok, (void)n_cols;
+    return FAIL(ERR_NOMEM, "no room on this rank");
+}
+
+/* In the first tile, with two more to come; one rank alone makes no tiles. */
+static void a_rank_that_fails_late_is_met(void **state)
+{
+    struct fixture *f = the_fixture(state);
+    const int culprit = comm_size(f->group) - 1, is_culprit = comm_rank(f->group) == culprit;
+    const struct ops plain = f->table;
+    float *y = malloc(MAX_TOK * D_MODEL * sizeof *y);
+    struct inputs in;
+    int rc;
+
+    open_inputs(&in, f);
+    if (is_culprit)
+        f->table.fixed_finish_sum = fail_finish;
+    rc = tp_row_linear(f->tp, y, in.x_local, &in.w_local, D_HEAD, HEADS, NULL, NULL, MAX_TOK, "it");
+    f->table = plain;
+    ASSERT_ALL(f->world,
+               comm_size(f->group) == 1 ? rc == OK : rc == (is_culprit ? ERR_NOMEM : ERR_INTERNAL));
+    rc = tp_row_linear(f->tp, y, in.x_local, &in.w_local, D_HEAD, HEADS, NULL, NULL, MAX_TOK, "it");
+    ASSERT_ALL(f->world, rc == OK);
+    close_inputs(&in);
+    free(y);
 }
 
 /* A failure of one rank alone: nobody waits for it in vain, and it tells its own. */
@@ -215,6 +246,7 @@ static int run_over(struct comm *world, enum comm_transport transport, const cha
         cmocka_unit_test_prestate(tiles_have_the_bits_of_the_whole, &f),
         cmocka_unit_test_prestate(a_sum_out_of_range_fails_everywhere, &f),
         cmocka_unit_test_prestate(a_rank_that_fails_is_met, &f),
+        cmocka_unit_test_prestate(a_rank_that_fails_late_is_met, &f),
     };
     int failures;
 
