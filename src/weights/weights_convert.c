@@ -42,7 +42,7 @@ static int keep_form(const struct weights_list *l, struct weights_request *r)
                     "%s: tensor %s is held as %s; use the original checkpoint for another form, or "
                     "leave --weights at auto",
                     e->path, e->stored, dtype_name(e->dtype));
-    if (r->chunk == 0)
+    if (!r->may_convert)
         return FAIL(ERR_MODEL, "%s: tensor %s is quantised, and this one never is", e->path,
                     e->stored);
     if (e->group && r->chunk < e->n_cols && r->chunk % e->group != 0)
@@ -60,7 +60,7 @@ static int choose_form(const struct weights_list *l, struct weights_request *r)
 
     if (dtype_is_quantised(e->dtype))
         return keep_form(l, r);
-    r->dtype = r->chunk ? held_as(l->form, e->dtype) : e->dtype;
+    r->dtype = r->may_convert ? held_as(l->form, e->dtype) : e->dtype;
     r->group = r->dtype != DTYPE_Q4          ? 0
                : r->chunk < r->entry->n_cols ? quant_group_for(l->max_group, r->chunk)
                                              : l->max_group;

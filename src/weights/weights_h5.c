@@ -56,7 +56,7 @@ size_t weights_h5_chunk(const struct weights_request *r)
 {
     const size_t n_cols = r->rect.n_cols;
 
-    if (r->chunk == 0 || r->chunk >= n_cols)
+    if (!r->may_convert || r->chunk >= n_cols)
         return 0;
     return dtype_is_quantised(r->dtype) ? quant_row_bytes(r->dtype, r->chunk, r->group)
                                         : r->chunk * dtype_bytes(r->dtype);

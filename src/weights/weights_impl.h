@@ -103,8 +103,8 @@ struct weights_request {
     size_t dim[TENSOR_MAX_DIMS];
     struct weights_rect rect;
     bool sharded;
-    size_t chunk; /* > 0: may be converted; columns are cut at multiples of it */
-    size_t sum_chunk; /* > 0: only linear layers read it, with such chunks */
+    size_t chunk;     /* > 0: only linear layers read it, with such chunks */
+    bool may_convert; /* ranks cut its columns at chunks' borders only */
     struct tensor *view;
     /* set by weights_load: */
     const struct weights_entry *entry;

@@ -96,7 +96,7 @@ void weights_may_convert(struct weights_list *l, size_t chunk_elems)
     weights_may_arrange(l, chunk_elems);
     ASSERT(r->rect.col0 % chunk_elems == 0);
     ASSERT(chunk_elems >= r->dim[1] || (r->rect.row0 == 0 && r->rect.n_rows == r->dim[0]));
-    r->chunk = chunk_elems;
+    r->may_convert = true;
 }
 
 void weights_may_arrange(struct weights_list *l, size_t chunk_elems)
@@ -104,5 +104,5 @@ void weights_may_arrange(struct weights_list *l, size_t chunk_elems)
     struct weights_request *r = &l->request[l->n - 1];
 
     ASSERT(!l->frozen && l->n > 0 && chunk_elems > 0 && r->n_dims == 2);
-    r->sum_chunk = chunk_elems;
+    r->chunk = chunk_elems;
 }

@@ -322,8 +322,8 @@ static int make_tensors(struct weights_list *l, struct device *d, char *block)
         struct weights_request *r = &l->request[i];
 
         make_tensor(&r->made, r, block);
-        if (r->sum_chunk && !r->mapped && r->made.data)
-            TRY(ops_arrange(d, &r->made, r->sum_chunk));
+        if (r->chunk && !r->mapped && r->made.data)
+            TRY(ops_arrange(d, &r->made, r->chunk));
     }
     return OK;
 }
