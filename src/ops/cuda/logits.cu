@@ -62,16 +62,24 @@ static __global__ void next_of_share(unsigned long long *best, const unsigned lo
         best[row * gridDim.x + blockIdx.x] = key;
 }
 
+// The largest of what the blocks of a row have left.
+__device__ __forceinline__ unsigned long long row_max(const unsigned long long *best, uint32_t row,
+                                                      uint32_t n_blocks, unsigned long long *part)
+{
+    unsigned long long key = 0;
+
+    for (uint32_t i = threadIdx.x; i < n_blocks; i += THREADS)
+        key = best[row * n_blocks + i] > key ? best[row * n_blocks + i] : key;
+    return block_max(key, part);
+}
+
 static __global__ void next_of_row(struct kernel_best t, const unsigned long long *best,
                                    unsigned long long *last, uint32_t n_blocks, uint32_t at)
 {
     __shared__ unsigned long long part[THREADS / WARP];
     const uint32_t row = blockIdx.x;
-    unsigned long long key = 0;
+    const unsigned long long key = row_max(best, row, n_blocks, part);
 
-    for (uint32_t i = threadIdx.x; i < n_blocks; i += THREADS)
-        key = best[row * n_blocks + i] > key ? best[row * n_blocks + i] : key;
-    key = block_max(key, part);
     if (threadIdx.x == 0) {
         const uint32_t index = ~(uint32_t)key;
 
@@ -87,11 +95,8 @@ static __global__ void best_of_row(long long *to, const unsigned long long *best
 {
     __shared__ unsigned long long part[THREADS / WARP];
     const uint32_t row = blockIdx.x;
-    unsigned long long key = 0;
+    const unsigned long long key = row_max(best, row, n_blocks, part);
 
-    for (uint32_t i = threadIdx.x; i < n_blocks; i += THREADS)
-        key = best[row * n_blocks + i] > key ? best[row * n_blocks + i] : key;
-    key = block_max(key, part);
     if (threadIdx.x == 0) {
         const uint32_t id = ~(uint32_t)key + (uint32_t)id0, order = (uint32_t)(key >> 32);
 
