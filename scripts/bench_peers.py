@@ -15,11 +15,10 @@ Exit status: 0 nothing missed, 1 something was missed or failed, 77 no peer coul
 """
 import argparse
 import contextlib
-import os
 import sys
 import tempfile
 
-from bench import aims, checkpoint, paligrid, rounds, scratch, table
+from bench import aims, checkpoint, command_line, paligrid, rounds, scratch, table
 from bench.peer_gemma_cpp import GemmaCpp
 from bench.peer_llama import Llama, find
 from bench.worker import Missing, Worker
@@ -103,30 +102,15 @@ def options():
     ap.add_argument("--preset", default="3b-224")
     ap.add_argument("--layers", type=int)
     ap.add_argument("--vision-layers", type=int)
-    ap.add_argument("--peers", default=DEFAULT, help=f"of {', '.join(PEERS)} (default: all but compiled)")
-    ap.add_argument("--batch", default="1", help="list of batches; of more than 1, decoding is compared (default: 1)")
-    ap.add_argument("--rounds", type=int, default=rounds.WANTED, help="rounds that count; three times as many are tried")
+    ap.add_argument("--peers", type=lambda s: s.split(","), default=DEFAULT, metavar="LIST", help=f"of {', '.join(PEERS)} (default: all but compiled)")
+    ap.add_argument("--batch", type=lambda s: [int(b) for b in s.split(",")], default="1", metavar="LIST", help="list of batches; of more than 1, decoding is compared (default: 1)")
     ap.add_argument("--seconds", type=float, help="no new round of a comparison after so long")
-    ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     ap.add_argument("--text-tokens", type=int, default=16)
-    ap.add_argument("--new-tokens", type=int, default=16)
-    ap.add_argument("--llama", metavar="FOLDER", help="where llama-bench is (default: PATH)")
     ap.add_argument("--gemma-cpp", metavar="PROGRAM")
     ap.add_argument("--gemma-weights", metavar="FILE.sbs")
     ap.add_argument("--gemma-tokenizer", metavar="FILE.model")
-    ap.add_argument("--program", default=paligrid.PROGRAM)
-    ap.add_argument("--scratch", metavar="FOLDER", help="where weights are written; what is there is used again (default: a temporary folder)")
-    ap.add_argument("--keep", action="store_true", help="leave what was written in --scratch (16 GB for 3B in all its forms)")
-    ap.add_argument("-o", "--output", choices=("text", "json", "csv"), default="text")
-    args = ap.parse_args()
-    args.batch = [int(b) for b in args.batch.split(",")]
-    args.peers = args.peers.split(",")
-    unknown = [p for p in args.peers if p not in PEERS]
-    if unknown:
-        ap.error(f"--peers: {unknown[0]} is not one of {', '.join(PEERS)}")
-    if not os.access(args.program, os.X_OK):
-        ap.error(f"no program at {args.program}; run make")
-    return args
+    command_line.add_common(ap)
+    return command_line.parse(ap, "peers", PEERS)
 
 
 def main():

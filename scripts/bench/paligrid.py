@@ -3,10 +3,11 @@
 `paligrid bench --paced` keeps the model in memory and does a round for each line of its standard input, so that a round costs
 what it measures and nothing else runs meanwhile: ranks that wait sleep.
 """
-import contextlib
 import json
 import os
 import subprocess
+
+from . import child
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = os.path.join(ROOT, "build", "release", "paligrid")
@@ -46,14 +47,7 @@ class Paced:
         return self
 
     def __exit__(self, *_):
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        try:
-            self.process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
+        child.end(self.process)
 
     def turn(self, batch, last):
         try:

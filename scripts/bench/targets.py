@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from . import aims, checkpoint, paligrid, rounds, table
+from . import aims, checkpoint, command_line, paligrid, rounds, table
 from .scratch import Scratch
 
 GB = 1e9
@@ -252,23 +252,10 @@ def options():
     ap.add_argument("--only", type=lambda s: s.split(","), metavar="LIST", help=f"of {', '.join(JOBS)}")
     ap.add_argument("--peers", action="store_true", help="the peers' rows as well, in half of the time")
     ap.add_argument("--compiled", action="store_true", help="with --peers: transformers compiled with frozen weights, too")
-    ap.add_argument("--llama", metavar="FOLDER", help="where llama-bench is (default: PATH)")
-    ap.add_argument("--keep", action="store_true", help="with --peers: leave what they write in --scratch")
     ap.add_argument("--python", default=sys.executable, help="for the peers: one with torch, transformers, gguf")
-    ap.add_argument("--rounds", type=int, default=rounds.WANTED)
-    ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    ap.add_argument("--new-tokens", type=int, default=16)
     ap.add_argument("--layers", type=int, help="of both towers: a quick look whether everything runs, not a result")
-    ap.add_argument("--program", default=paligrid.PROGRAM)
-    ap.add_argument("--scratch", metavar="FOLDER", help="where weights are written; what is there is used again (default: a temporary folder)")
-    ap.add_argument("-o", "--output", choices=("text", "json", "csv"), default="text")
-    args = ap.parse_args()
-    unknown = [n for n in args.only or [] if n not in JOBS]
-    if unknown:
-        ap.error(f"--only: {unknown[0]} is not one of {', '.join(JOBS)}")
-    if not os.access(args.program, os.X_OK):
-        ap.error(f"no program at {args.program}; run make")
-    return args
+    command_line.add_common(ap)
+    return command_line.parse(ap, "only", JOBS)
 
 
 def main():

@@ -2,11 +2,12 @@
 
 A worker says {"name": ...} or {"missing": ...} when it is ready, then answers each line of JSON with a line of JSON.
 """
-import contextlib
 import json
 import os
 import subprocess
 import sys
+
+from . import child
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -49,11 +50,4 @@ class Worker:
         return self.answer()
 
     def close(self):
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        try:
-            self.process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
+        child.end(self.process)
