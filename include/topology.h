@@ -40,11 +40,18 @@ void topology_release(struct topology *t);
 enum { TOPOLOGY_NAME_BYTES = 128 };
 void topology_cpu_name(char out[TOPOLOGY_NAME_BYTES]);
 
+/* What all processes of a control group get together. */
+struct topology_quota {
+    uint64_t milli; /* thousandths of a CPU */
+    uint64_t group; /* equal for processes of a node that are in it, or in groups below it */
+};
+enum { TOPOLOGY_MAX_QUOTAS = 8 };
+
 /* What the system lets a process have. */
 struct topology_grant {
     struct topology_cpus cpus; /* it may run on these */
-    uint64_t quota_milli;      /* thousandths of a CPU that its control group gets; 0: no limit */
-    uint64_t quota_owner;      /* equal for processes of a node that share the quota */
+    int n_quotas;              /* of its control group and those above; the smallest, if many */
+    struct topology_quota quota[TOPOLOGY_MAX_QUOTAS];
 };
 /* This process. root: "", or a folder with the proc and sys to read, for tests. Never fails: what
  * cannot be read does not limit. */
@@ -64,7 +71,9 @@ struct topology_plan {
     struct topology_place place[TOPOLOGY_MAX_NUMA]; /* those with threads */
     /* Those who share CPUs with this rank, itself included, and what they share. */
     int n_sharing, n_cores, n_cpus;
-    uint64_t quota_milli; /* 0: no limit */
+    /* The quota that leaves this rank least, and by how many ranks it is divided. 0: no limit */
+    uint64_t quota_milli;
+    int n_quota_ranks;
 };
 /* grant[i]: of rank i of this node. n_wanted: threads that each rank is to have, 0: n_fit. */
 void topology_plan_make(struct topology_plan *out, const struct topology *t,

@@ -48,8 +48,8 @@ static void warn(const struct topology_plan *p, size_t n_ranks)
 
     machine_host(host);
     if (p->quota_milli > 0)
-        snprintf(quota, sizeof quota, ", of which a quota pays for %.1f",
-                 (double)p->quota_milli / 1000);
+        snprintf(quota, sizeof quota, ", a quota pays for %.1f of %d ranks",
+                 (double)p->quota_milli / 1000, p->n_quota_ranks);
     log_rank(LOG_WARN, "cli",
              "%s: %d of its %zu ranks share %d CPUs (%d cores)%s and have %d threads each: waiting "
              "threads will hold up others; %d each fit",

@@ -4,7 +4,7 @@
 
 #include "topology.h"
 
-/* topology_quota.c: fills quota_milli and quota_owner of a zeroed grant. */
+/* topology_quota.c: fills the quotas of a zeroed grant. */
 void topology_quota_read(struct topology_grant *out, const char *root);
 
 #endif

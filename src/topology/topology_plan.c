@@ -116,7 +116,6 @@ static size_t cut(const struct units *u, size_t r, size_t k)
 struct sharing {
     size_t n_alike, n_meeting; /* ranks with the same CPUs; with any of them; this one counts */
     size_t number;             /* of this rank among those alike */
-    size_t n_quota;            /* ranks that share its quota */
 };
 
 static struct sharing sharing_of(const struct topology_grant *grant, size_t n_ranks, size_t rank)
@@ -131,9 +130,36 @@ static struct sharing sharing_of(const struct topology_grant *grant, size_t n_ra
         s.n_alike += is_alike;
         s.number += is_alike && i < rank;
         s.n_meeting += is_alike || topology_cpus_count(&common) > 0;
-        s.n_quota += grant[i].quota_owner == mine->quota_owner;
     }
     return s;
+}
+
+static bool is_in(const struct topology_grant *g, uint64_t group)
+{
+    for (int i = 0; i < g->n_quotas; i++)
+        if (g->quota[i].group == group)
+            return true;
+    return false;
+}
+
+/* Of the groups that this rank is in, the one whose quota is least when all its ranks divide it. */
+static void find_quota(struct topology_plan *out, const struct topology_grant *grant,
+                       size_t n_ranks, size_t rank)
+{
+    const struct topology_grant *mine = &grant[rank];
+
+    for (int i = 0; i < mine->n_quotas; i++) {
+        const struct topology_quota *q = &mine->quota[i];
+        size_t n = 0;
+
+        for (size_t r = 0; r < n_ranks; r++)
+            n += is_in(&grant[r], q->group);
+        if (out->quota_milli == 0 ||
+            q->milli * (uint64_t)out->n_quota_ranks < out->quota_milli * n) {
+            out->quota_milli = q->milli;
+            out->n_quota_ranks = (int)n;
+        }
+    }
 }
 
 /* The units of this rank. Where there are too few, or ranks share some of their CPUs only, nobody
@@ -153,12 +179,12 @@ static bool take_share(struct run *r, struct units *u, const struct topology *t,
 
 /* Threads that do not disturb others: one for each unit, as far as the quota pays for them. */
 static int count_fit(const struct run *r, bool is_own, const struct sharing *s,
-                     const struct topology_grant *mine)
+                     const struct topology_plan *p)
 {
     size_t n = is_own ? r->end - r->begin : (r->end - r->begin) / s->n_meeting;
 
-    if (mine->quota_milli > 0)
-        n = size_least(n, (size_t)(mine->quota_milli / 1000 / s->n_quota));
+    if (p->quota_milli > 0)
+        n = size_least(n, (size_t)(p->quota_milli / 1000) / (size_t)p->n_quota_ranks);
     return n > 0 ? (int)n : 1;
 }
 
@@ -205,13 +231,14 @@ void topology_plan_make(struct topology_plan *out, const struct topology *t,
     out->n_cores = (int)u.n;
     out->n_cpus = (int)topology_cpus_count(&mine->cpus);
     out->n_sharing = (int)s.n_meeting;
-    out->quota_milli = mine->quota_milli;
+    find_quota(out, grant, n_ranks, rank);
     is_own = take_share(&r, &u, t, &mine->cpus, &s);
-    out->n_fit = count_fit(&r, is_own, &s, mine);
+    out->n_fit = count_fit(&r, is_own, &s, out);
     out->n_threads = n_wanted > 0 ? n_wanted : out->n_fit;
     out->is_crowded =
         out->n_threads * out->n_sharing > out->n_cpus ||
-        (mine->quota_milli > 0 && (uint64_t)out->n_threads * s.n_quota * 1000 > mine->quota_milli);
+        (out->quota_milli > 0 &&
+         (uint64_t)out->n_threads * (uint64_t)out->n_quota_ranks * 1000 > out->quota_milli);
     deal_threads(out, &u, r);
     out->is_bound = is_own && has_several_numa(t) && out->n_places > 0;
 }

@@ -1,15 +1,17 @@
 /* How much of its CPUs a control group lets this process use at a time.
  *
  * Version 2 says it in cpu.max ("200000 100000": 200 ms of every 100 ms, "max": all), version 1 in
- * cpu.cfs_quota_us (-1: all) and cpu.cfs_period_us. A group is bound by those above it, too, so the
- * way up is searched for the smallest. The surprise: inside a container the path in
- * /proc/self/cgroup may be the host's, and what is mounted the container's own group; the way up
- * ends there in any case. */
+ * cpu.cfs_quota_us (-1: all) and cpu.cfs_period_us. A group is bound by those above it, too, which
+ * other processes may share although their own groups are others; so all quotas on the way up are
+ * kept. A group is known by its folder's inode, not by its path: inside a container the path in
+ * /proc/self/cgroup may be the host's, and what is mounted the container's own group, where the way
+ * up ends. */
 #include "topology_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "digest.h"
 
@@ -59,6 +61,31 @@ static uint64_t quota_v1(const char *folder)
     return read_line(path, period) ? milli_of(quota, period) : 0;
 }
 
+/* The group at `folder` gets so much. Where there is no more room, the largest quota gives way. */
+static void add_quota(struct topology_grant *out, uint64_t milli, const char *folder)
+{
+    struct topology_quota *largest = &out->quota[0];
+    struct stat s;
+    uint64_t id[2], group;
+
+    if (milli == 0 || stat(folder, &s) != 0)
+        return;
+    id[0] = (uint64_t)s.st_dev;
+    id[1] = (uint64_t)s.st_ino;
+    group = digest_checksum(id, sizeof id);
+    for (int i = 0; i < out->n_quotas; i++) {
+        if (out->quota[i].group == group)
+            return;
+        if (out->quota[i].milli > largest->milli)
+            largest = &out->quota[i];
+    }
+    if (out->n_quotas < TOPOLOGY_MAX_QUOTAS)
+        largest = &out->quota[out->n_quotas++];
+    else if (milli >= largest->milli)
+        return;
+    *largest = (struct topology_quota){milli, group};
+}
+
 /* From the group `path` below `mount` upwards. */
 static void search(struct topology_grant *out, const char *mount, const char *path,
                    uint64_t (*quota)(const char *folder))
@@ -70,13 +97,9 @@ static void search(struct topology_grant *out, const char *mount, const char *pa
     if (n < 0 || (size_t)n >= sizeof folder)
         return;
     for (;;) {
-        const uint64_t milli = quota(folder);
         char *last;
 
-        if (milli > 0 && (out->quota_milli == 0 || milli < out->quota_milli)) {
-            out->quota_milli = milli;
-            out->quota_owner = digest_checksum(folder, strlen(folder));
-        }
+        add_quota(out, quota(folder), folder);
         last = strrchr(folder, '/');
         if (!last || (size_t)(last - folder) < n_mount)
             return;

@@ -215,7 +215,7 @@ static void a_quota_bounds_threads(void **state)
     (void)state;
     assert_int_equal(topology_open(&t, "core:8 pu:1"), OK);
     for (int i = 0; i < 3; i++)
-        g[i].quota_milli = 5500, g[i].quota_owner = 7;
+        g[i].n_quotas = 1, g[i].quota[0] = (struct topology_quota){5500, 7};
     topology_plan_make(&p, &t, g, 1, 0, 0);
     assert_int_equal(p.n_threads, 5);
     topology_plan_make(&p, &t, g, 2, 1, 0);
@@ -223,9 +223,47 @@ static void a_quota_bounds_threads(void **state)
     assert_false(p.is_crowded);
     topology_plan_make(&p, &t, g, 2, 1, 4);
     assert_true(p.is_crowded);
-    g[0].quota_milli = 500;
+    g[0].quota[0].milli = 500;
     topology_plan_make(&p, &t, g, 1, 0, 0);
     assert_int_equal(p.n_threads, 1);
+    topology_release(&t);
+}
+
+/* Ranks in groups of their own, below one that all share, and one more beside it. */
+static void quotas_above_are_divided(void **state)
+{
+    static const struct {
+        uint64_t own[4], shared;
+        int n_threads[4], n_quota_ranks[4];
+    } some[] = {
+        {{4000, 4000, 4000, 4000}, 6000, {2, 2, 2, 4}, {3, 3, 3, 1}},
+        {{1000, 4000, 4000, 2500}, 12500, {1, 4, 4, 2}, {1, 1, 1, 1}}, /* own ones are smaller */
+        {{4000, 4000, 4000, 9000}, 900, {1, 1, 1, 9}, {3, 3, 3, 1}},
+    };
+    struct topology t;
+
+    (void)state;
+    assert_int_equal(topology_open(&t, "core:64 pu:1"), OK);
+    for (size_t k = 0; k < sizeof some / sizeof some[0]; k++) {
+        struct topology_grant g[4];
+
+        for (int i = 0; i < 4; i++) {
+            g[i] = grant(0, 63);
+            g[i].n_quotas = i < 3 ? 2 : 1;
+            g[i].quota[0] = (struct topology_quota){some[k].own[i], 100 + (uint64_t)i};
+            g[i].quota[1] = (struct topology_quota){some[k].shared, 1};
+        }
+        for (size_t i = 0; i < 4; i++) {
+            struct topology_plan p;
+
+            topology_plan_make(&p, &t, g, 4, i, 0);
+            assert_int_equal(p.n_threads, some[k].n_threads[i]);
+            assert_int_equal(p.n_quota_ranks, some[k].n_quota_ranks[i]);
+            assert_int_equal(p.is_crowded, k == 2 && i < 3);
+            topology_plan_make(&p, &t, g, 4, i, some[k].n_threads[i] + 1);
+            assert_true(p.is_crowded);
+        }
+    }
     topology_release(&t);
 }
 
@@ -293,6 +331,18 @@ static struct topology_grant grant_in(const char *root)
     return g;
 }
 
+/* Quotas as they are found on the way up. */
+static void assert_quotas(const char *root, int n, uint64_t first, uint64_t second)
+{
+    const struct topology_grant g = grant_in(root);
+
+    assert_int_equal(g.n_quotas, n);
+    if (n > 0)
+        assert_int_equal(g.quota[0].milli, first);
+    if (n > 1)
+        assert_int_equal(g.quota[1].milli, second);
+}
+
 static void quotas_are_read_on_the_way_up(void **state)
 {
     char root[] = "/tmp/paligrid_quota_XXXXXX";
@@ -300,37 +350,67 @@ static void quotas_are_read_on_the_way_up(void **state)
 
     (void)state;
     assert_non_null(mkdtemp(root));
-    assert_int_equal(grant_in(root).quota_milli, 0); /* nothing to read */
+    assert_quotas(root, 0, 0, 0); /* nothing to read */
     put(root, "proc/self/cgroup", "5:memory:/x\n0::/job/task\n");
     put(root, "sys/fs/cgroup/job/task/cpu.max", "max 100000\n");
-    assert_int_equal(grant_in(root).quota_milli, 0);
+    assert_quotas(root, 0, 0, 0);
     put(root, "sys/fs/cgroup/cpu.max", "1600000 100000\n");
-    other = grant_in(root);
-    assert_int_equal(other.quota_milli, 16000);
+    assert_quotas(root, 1, 16000, 0);
     put(root, "sys/fs/cgroup/job/cpu.max", "250000 100000\n");
+    assert_quotas(root, 2, 2500, 16000);
     g = grant_in(root);
-    assert_int_equal(g.quota_milli, 2500);
-    assert_true(g.quota_owner != other.quota_owner);
-    put(root, "proc/self/cgroup", "0::/job/another\n"); /* its sibling shares it */
-    assert_true(grant_in(root).quota_owner == g.quota_owner);
+    assert_true(g.quota[0].group != g.quota[1].group);
+    put(root, "sys/fs/cgroup/job/another/cpu.max", "150000 100000\n");
+    put(root, "proc/self/cgroup", "0::/job/another\n"); /* a sibling with a quota of its own */
+    other = grant_in(root);
+    assert_int_equal(other.n_quotas, 3);
+    assert_int_equal(other.quota[0].milli, 1500);
+    for (int i = 0; i < 2; i++)
+        assert_true(other.quota[1 + i].group == g.quota[i].group);
     put(root, "sys/fs/cgroup/job/cpu.max", "nonsense\n");
-    assert_int_equal(grant_in(root).quota_milli, 16000);
+    assert_quotas(root, 2, 1500, 16000);
+    remove_root(root);
+}
+
+/* More levels than there is room for: the smallest quotas stay. */
+static void the_smallest_quotas_are_kept(void **state)
+{
+    char root[] = "/tmp/paligrid_quota_XXXXXX", path[128] = "sys/fs/cgroup", file[160], text[64];
+    struct topology_grant g;
+    uint64_t sum = 0;
+
+    (void)state;
+    assert_non_null(mkdtemp(root));
+    put(root, "proc/self/cgroup", "0::/a/a/a/a/a/a/a/a/a/a\n");
+    for (int depth = 0; depth <= 10; depth++) { /* 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11 CPUs */
+        snprintf(file, sizeof file, "%s/cpu.max", path);
+        snprintf(text, sizeof text, "%d00000 100000\n", depth == 10 ? 11 : (3 * depth + 3) % 11);
+        put(root, file, text);
+        strcat(path, "/a");
+    }
+    g = grant_in(root);
+    assert_int_equal(g.n_quotas, TOPOLOGY_MAX_QUOTAS);
+    for (int i = 0; i < g.n_quotas; i++)
+        sum += g.quota[i].milli;
+    assert_int_equal(sum, 1000 * (1 + 2 + 3 + 4 + 5 + 6 + 7 + 8));
     remove_root(root);
 }
 
 static void quotas_of_version_one(void **state)
 {
-    char root[] = "/tmp/paligrid_quota_XXXXXX";
+    char root[] = "/tmp/paligrid_quota_XXXXXX", link[64];
 
     (void)state;
     assert_non_null(mkdtemp(root));
     put(root, "proc/self/cgroup", "7:cpuset:/\n4:cpu,cpuacct:/docker/1\n0::/\n");
-    put(root, "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
-    put(root, "sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
-    assert_int_equal(grant_in(root).quota_milli, 0);
+    put(root, "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+    put(root, "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+    snprintf(link, sizeof link, "%s/sys/fs/cgroup/cpu", root);
+    assert_int_equal(symlink("cpu,cpuacct", link), 0); /* the same groups under another name */
+    assert_quotas(root, 0, 0, 0);
     put(root, "sys/fs/cgroup/cpu,cpuacct/docker/1/cpu.cfs_quota_us", "350000\n");
     put(root, "sys/fs/cgroup/cpu,cpuacct/docker/1/cpu.cfs_period_us", "100000\n");
-    assert_int_equal(grant_in(root).quota_milli, 3500);
+    assert_quotas(root, 1, 3500, 0);
     remove_root(root);
 }
 
@@ -347,8 +427,10 @@ int main(void)
         cmocka_unit_test(more_threads_than_fit_are_told),
         cmocka_unit_test(bound_ranks_keep_their_cpus),
         cmocka_unit_test(a_quota_bounds_threads),
+        cmocka_unit_test(quotas_above_are_divided),
         cmocka_unit_test(shares_cover_the_machine),
         cmocka_unit_test(quotas_are_read_on_the_way_up),
+        cmocka_unit_test(the_smallest_quotas_are_kept),
         cmocka_unit_test(quotas_of_version_one),
     };
 
