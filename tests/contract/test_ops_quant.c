@@ -219,6 +219,26 @@ static void run_all(struct device *d, struct results *r, const float *dx, const 
     case_free(&b);
 }
 
+/* Both products of one input, with r->y the first one's. */
+static void check_together(struct device *d, const struct results *r, const float *dx,
+                           const struct matrix w[2], size_t n_tok)
+{
+    const size_t n = n_tok * w[0].t.dim[0];
+    float *dy[2] = {case_room(d, n * sizeof **dy), case_room(d, n * sizeof **dy)};
+    const struct ops_product p[] = {{dy[0], &w[0].t, NULL}, {dy[1], &w[1].t, NULL}};
+    float y[2][ROWS_MAX * COLS_MAX];
+
+    assert_int_equal(ops_linear_each(d, p, 2, dx, n_tok), OK);
+    case_get(d, y[0], dy[0], n * sizeof **dy);
+    case_get(d, y[1], dy[1], n * sizeof **dy);
+    assert_memory_equal(y[0], r->y, n * sizeof **dy);
+    assert_int_equal(ops_linear(d, dy[0], dx, &w[1].t, NULL, OPS_ACT_NONE, n_tok), OK);
+    case_get(d, y[0], dy[0], n * sizeof **dy);
+    assert_memory_equal(y[1], y[0], n * sizeof **dy);
+    ops_free(d, dy[0]);
+    ops_free(d, dy[1]);
+}
+
 static void check_values(struct device *d, const struct results *r, const float *x,
                          const struct matrix *w, size_t chunk, size_t n_tok)
 {
@@ -257,6 +277,7 @@ static void check_arranged(struct device *d, const size_t shape[4], size_t group
         assert_int_equal(ops_arrange(d, &w[i].t, chunk), OK);
     run_all(d, &r[1], dx, w, chunk, n_tok);
     assert_memory_equal(&r[1], &r[0], sizeof *r);
+    check_together(d, &r[0], dx, w, n_tok);
     for (size_t t = 0; t < n_tok; t++) {
         memset(&r[2], 0, sizeof *r);
         run_all(d, &r[2], dx + t * n_in, w, chunk, 1);

@@ -1,5 +1,6 @@
 /* A matrix that the device has arranged gives the bits of one that it has not: plain, gated and
- * row-parallel products and embedding rows, for shapes with and without rests. */
+ * row-parallel products and embedding rows, for shapes with and without rests; products of one input,
+ * arranged or not, have them together, too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,8 +38,30 @@ static void free_twins(struct twins *t)
     case_free(&t->arranged);
 }
 
-static const size_t n_toks[] = {1, 5, 16, 17, 32, 40, 64, 97, 272};
+static const size_t n_toks[] = {1, 5, 16, 17, 32, 40, 64, 97, 272, 300};
 enum { N_TOKS = sizeof n_toks / sizeof *n_toks };
+
+/* More products than go to the threads at once; borders between them within a thread's range. */
+static void check_together(struct device *d, const struct twins *w, const struct twins *up,
+                           const struct tensor *bias, const float *x, size_t n_tok)
+{
+    enum { N = 6 };
+    const struct tensor *const m[N] = {&w->plain.t, &w->arranged.t, &up->arranged.t,
+                                       &up->plain.t, &up->arranged.t, &w->plain.t};
+    const size_t n = n_tok * w->plain.t.dim[0];
+    float *alone = malloc(n * sizeof *alone), *y = malloc(N * n * sizeof *y);
+    struct ops_product p[N];
+
+    for (size_t i = 0; i < N; i++)
+        p[i] = (struct ops_product){y + i * n, m[i], i % 2 ? bias : NULL};
+    assert_int_equal(ops_linear_each(d, p, N, x, n_tok), OK);
+    for (size_t i = 0; i < N; i++) {
+        assert_int_equal(ops_linear(d, alone, x, p[i].w, p[i].bias, OPS_ACT_NONE, n_tok), OK);
+        assert_memory_equal(p[i].y, alone, n * sizeof *alone);
+    }
+    free(alone);
+    free(y);
+}
 
 static void check_plain(struct device *d, size_t n_out, size_t n_in)
 {
@@ -61,6 +84,7 @@ static void check_plain(struct device *d, size_t n_out, size_t n_in)
         assert_int_equal(ops_linear_geglu(d, a, x, &w.plain.t, &up.plain.t, n), OK);
         assert_int_equal(ops_linear_geglu(d, b, x, &w.arranged.t, &up.arranged.t, n), OK);
         assert_memory_equal(a, b, n_bytes);
+        check_together(d, &w, &up, &bias.t, x, n);
     }
     free(x);
     free(a);

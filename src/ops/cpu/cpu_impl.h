@@ -48,6 +48,8 @@ int cpu_reserve(struct device *d, size_t max_tok, size_t max_cols);
 void cpu_release_scratch(struct cpu *c);
 int cpu_linear(struct device *d, float *y, const float *x, const struct tensor *w,
                const struct tensor *bias, enum ops_act act, size_t n_tok);
+int cpu_linear_each(struct device *d, const struct ops_product *p, size_t n_products,
+                    const float *x, size_t n_tok);
 int cpu_linear_geglu(struct device *d, float *y, const float *x, const struct tensor *w_gate,
                      const struct tensor *w_up, size_t n_tok);
 int cpu_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, const float *x,

@@ -81,14 +81,10 @@ enum { INTS_KERNEL_BYTES = 64 << 10 }; /* a kernel's own scratch */
 typedef void ints_kernel(struct ints_sums *s, const struct mm *m, const struct ints_panel *p,
                          const struct ints_octet *x, char *scratch);
 
-/* ints_panel.c: panels begin .. end with all octets, as a body of team_share; arg is a struct
- * ints_share. */
-struct ints_share {
-    struct mm *m;
-    ints_kernel *kernel;
-};
-void ints_range(void *arg, size_t begin, size_t end, int thread);
-size_t ints_n_panels(const struct mm *m);
+/* ints_panel.c: panels begin .. end with all octets, for a body of mm_share. */
+void ints_range(struct mm *m, ints_kernel *kernel, size_t begin, size_t end, int thread);
+size_t ints_panel_cols(const struct mm *m);
+enum { INTS_PANELS = 8 }; /* of a range at most */
 
 /* ints_pack_avx512.c: all of m->x into m->packed. */
 void ints_pack_avx512(struct mm *m);
@@ -97,7 +93,7 @@ void ints_finish_avx512(const struct mm *m, const struct ints_panel *p, struct i
                         size_t tok, size_t n_tok);
 
 /* ints_vnni.c, ints_amx.c */
-ints_kernel ints_panel_vnni;
+mm_body ints_range_vnni;
 void ints_vnni(struct mm *m);
 void ints_amx(struct mm *m);
 

@@ -293,20 +293,17 @@ static void panel_amx(struct ints_sums *s, const struct mm *m, const struct ints
         panel_of_bytes(s, m, p, x, r, INTS_TOK);
 }
 
-static void range_amx(void *arg, size_t begin_panel, size_t end_panel, int thread)
+static void range_amx(struct mm *m, size_t begin_panel, size_t end_panel, int thread)
 {
-    const struct ints_share *h = arg;
-
-    begin(ints_octet_rows(h->m), h->m->w->dtype == DTYPE_Q8 ? INTS_STEP : h->m->w->group);
-    ints_range(arg, begin_panel, end_panel, thread);
+    begin(ints_octet_rows(m), m->w->dtype == DTYPE_Q8 ? INTS_STEP : m->w->group);
+    ints_range(m, panel_amx, begin_panel, end_panel, thread);
     _tile_release();
 }
 
 void ints_amx(struct mm *m)
 {
     const bool in_vectors = m->w->dtype == DTYPE_Q4 && m->n_tok <= VNNI_TOK;
-    struct ints_share h = {m, in_vectors ? ints_panel_vnni : panel_amx};
 
     ints_pack_avx512(m);
-    team_share(m->cpu, ints_n_panels(m), 8, in_vectors ? ints_range : range_amx, &h);
+    mm_share(m, ints_panel_cols(m), INTS_PANELS, in_vectors ? ints_range_vnni : range_amx);
 }

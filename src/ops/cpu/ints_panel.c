@@ -112,7 +112,7 @@ static void strip_of(struct ints_panel *p, size_t i, const struct mm *m, const s
     }
 }
 
-static size_t panel_cols(const struct mm *m)
+size_t ints_panel_cols(const struct mm *m)
 {
     return m->w_up ? STRIP_ROWS : 2 * STRIP_ROWS;
 }
@@ -120,14 +120,14 @@ static size_t panel_cols(const struct mm *m)
 /* Where the strip is that is read after strip i: as far behind it as one panel, if there is one. */
 static const char *next_of(const struct ints_panel *p, size_t i, const struct mm *m)
 {
-    const bool more = p->col + 2 * panel_cols(m) <= strips_rows(m->w);
+    const bool more = p->col + 2 * ints_panel_cols(m) <= strips_rows(m->w);
 
-    return p->line[i] + (more ? panel_cols(m) / STRIP_ROWS * p->strip_bytes : 0);
+    return p->line[i] + (more ? ints_panel_cols(m) / STRIP_ROWS * p->strip_bytes : 0);
 }
 
 static void panel_of(struct ints_panel *p, const struct mm *m, size_t index, struct scratch *s)
 {
-    const size_t width = panel_cols(m), col = index * width;
+    const size_t width = ints_panel_cols(m), col = index * width;
 
     p->col = col;
     p->n_cols = m->n_out - col < width ? m->n_out - col : width;
@@ -146,15 +146,8 @@ static void panel_of(struct ints_panel *p, const struct mm *m, size_t index, str
         p->next[i] = next_of(p, i, m);
 }
 
-size_t ints_n_panels(const struct mm *m)
+void ints_range(struct mm *m, ints_kernel *kernel, size_t begin, size_t end, int thread)
 {
-    return (m->n_out + panel_cols(m) - 1) / panel_cols(m);
-}
-
-void ints_range(void *arg, size_t begin, size_t end, int thread)
-{
-    const struct ints_share *h = arg;
-    struct mm *const m = h->m;
     struct scratch *const s = (void *)mm_thread_scratch(m, thread);
     const size_t n = ints_octet_rows(m);
 
@@ -168,7 +161,7 @@ void ints_range(void *arg, size_t begin, size_t end, int thread)
 
             if (m->acc)
                 memset(s->sums.fixed, 0, sizeof s->sums.fixed);
-            h->kernel(&s->sums, m, &p, &x, s->kernel);
+            kernel(&s->sums, m, &p, &x, s->kernel);
             ints_finish_avx512(m, &p, &s->sums, t, m->n_tok - t < n ? m->n_tok - t : n);
         }
     }

@@ -151,7 +151,7 @@ static inline __attribute__((always_inline)) void strip_of(struct ints_sums *s, 
         strip_of_groups(s, m, p, strip, x, n, 64);
 }
 
-void ints_panel_vnni(struct ints_sums *s, const struct mm *m, const struct ints_panel *p,
+static void panel_vnni(struct ints_sums *s, const struct mm *m, const struct ints_panel *p,
                      const struct ints_octet *x, char *scratch)
 {
     (void)scratch;
@@ -164,10 +164,13 @@ void ints_panel_vnni(struct ints_sums *s, const struct mm *m, const struct ints_
             strip_of(s, m, p, strip, x, 4);
 }
 
+void ints_range_vnni(struct mm *m, size_t begin, size_t end, int thread)
+{
+    ints_range(m, panel_vnni, begin, end, thread);
+}
+
 void ints_vnni(struct mm *m)
 {
-    struct ints_share h = {m, ints_panel_vnni};
-
     ints_pack_avx512(m);
-    team_share(m->cpu, ints_n_panels(m), 8, ints_range, &h);
+    mm_share(m, ints_panel_cols(m), INTS_PANELS, ints_range_vnni);
 }

@@ -160,34 +160,92 @@ static size_t packed_bytes(const struct mm *m, const struct choice *c, size_t n_
     return 0;
 }
 
-/* Tokens in even parts that fit the kernel and the scratch. */
+/* Tokens in even parts that fit the kernel and the scratch: how many a part has. */
+static size_t tokens_of_part(const struct mm *m, const struct choice *c)
+{
+    size_t n_parts = (m->n_tok + c->max_tok - 1) / c->max_tok;
+
+    for (;; n_parts++) {
+        const size_t part = size_align((m->n_tok + n_parts - 1) / n_parts, EVEN_TOK),
+                     n = part < m->n_tok ? part : m->n_tok;
+
+        if (packed_bytes(m, c, n) <= m->cpu->packed_bytes)
+            return n;
+        ASSERT(n > EVEN_TOK);
+    }
+}
+
+/* Past the tokens that the product has had. */
+static void go_on(struct mm *m)
+{
+    m->x += m->n_tok * m->n_k;
+    if (m->y)
+        m->y += m->n_tok * m->n_out;
+    else
+        m->acc += m->n_tok * m->n_out;
+}
+
+/* m and all products behind it. */
 static void run(struct mm *m)
 {
     const struct choice c = choose(m);
-    const size_t n_tok = m->n_tok;
-    size_t n_parts = (n_tok + c.max_tok - 1) / c.max_tok, part = n_tok;
+    const size_t n_tok = m->n_tok, part = tokens_of_part(m, &c);
 
     ASSERT(m->cpu->thread_scratch);
-    ASSERT(m->w->order == TENSOR_ROWS || c.inputs == INPUTS_TILES || c.inputs == INPUTS_INTS);
-    for (;; n_parts++) {
-        part = size_align((n_tok + n_parts - 1) / n_parts, EVEN_TOK);
-        part = part < n_tok ? part : n_tok;
-        if (packed_bytes(m, &c, part) <= m->cpu->packed_bytes)
-            break;
-        ASSERT(part > EVEN_TOK);
+    for (struct mm *p = m; p; p = p->next) {
+        ASSERT(p->w->order == TENSOR_ROWS || c.inputs == INPUTS_TILES || c.inputs == INPUTS_INTS);
+        p->packed = p->cpu->packed;
     }
-    m->packed = m->cpu->packed;
     for (size_t t = 0; t < n_tok; t += m->n_tok) {
-        m->n_tok = n_tok - t < part ? n_tok - t : part;
+        const size_t left = n_tok - t, n = left < part ? left : part;
+
+        for (struct mm *p = m; p; p = p->next)
+            p->n_tok = n;
         if (c.inputs == INPUTS_PAIRS)
             pairs_pack_avx512bf16(m);
         c.run(m);
-        m->x += m->n_tok * m->n_k;
-        if (m->y)
-            m->y += m->n_tok * m->n_out;
-        else
-            m->acc += m->n_tok * m->n_out;
+        for (struct mm *p = m; p; p = p->next)
+            go_on(p);
     }
+}
+
+/* ---- panels of several products ---- */
+
+struct deal {
+    struct mm *m;
+    size_t width;
+    mm_body *body;
+};
+
+static size_t n_panels(const struct mm *m, size_t width)
+{
+    return (m->n_out + width - 1) / width;
+}
+
+/* Panels begin .. end, counted through all products. */
+static void deal_range(void *arg, size_t begin, size_t end, int thread)
+{
+    const struct deal *d = arg;
+    size_t first = 0;
+
+    for (struct mm *m = d->m; m && first < end; m = m->next) {
+        const size_t n = n_panels(m, d->width), from = begin > first ? begin - first : 0,
+                     to = end - first < n ? end - first : n;
+
+        if (from < to)
+            d->body(m, from, to, thread);
+        first += n;
+    }
+}
+
+void mm_share(struct mm *m, size_t width, size_t max_range, mm_body *body)
+{
+    struct deal d = {m, width, body};
+    size_t n = 0;
+
+    for (const struct mm *p = m; p; p = p->next)
+        n += n_panels(p, width);
+    team_share(m->cpu, n, max_range, deal_range, &d);
 }
 
 /* ---- entries ---- */
@@ -217,6 +275,44 @@ int cpu_linear(struct device *d, float *y, const float *x, const struct tensor *
     m.bias = bias;
     m.act = act;
     run(&m);
+    return OK;
+}
+
+/* Nothing but K, the chunks and the weights' type chooses a kernel, or decides how it packs. */
+static bool share_inputs(const struct tensor *a, const struct tensor *b)
+{
+    return a->dtype == b->dtype && a->group == b->group;
+}
+
+int cpu_linear_each(struct device *d, const struct ops_product *p, size_t n_products,
+                    const float *x, size_t n_tok)
+{
+    enum { MOST = 4 };
+    struct mm m[MOST];
+    size_t n = 0;
+
+    for (size_t i = 0; i < n_products; i++) {
+        const struct tensor *w = p[i].w;
+
+        if (w->dim[0] == 0)
+            continue;
+        if (w->dim[1] == 0) {
+            TRY(ref_linear(d, p[i].y, x, w, p[i].bias, OPS_ACT_NONE, n_tok));
+            continue;
+        }
+        if (n == MOST || (n > 0 && !share_inputs(w, m[0].w))) {
+            run(m);
+            n = 0;
+        }
+        m[n] = mm_of(d, x, w, n_tok);
+        m[n].y = p[i].y;
+        m[n].bias = p[i].bias;
+        if (n > 0)
+            m[n - 1].next = &m[n];
+        n++;
+    }
+    if (n > 0)
+        run(m);
     return OK;
 }
 

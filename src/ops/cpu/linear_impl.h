@@ -1,8 +1,9 @@
 /* A linear layer as its kernels see it, and the kernels, by file.
  *
- * One description serves the three entries: a plain product is one chunk of all of K, the gated
- * pair has a second matrix, a row-parallel product has chunks and integer sums. linear.c fills it;
- * a kernel deals the output columns to the threads itself (team_share).
+ * One description serves the four entries: a plain product is one chunk of all of K and may have
+ * others of the same inputs behind it, the gated pair has a second matrix, a row-parallel product has
+ * chunks and integer sums. linear.c fills it; a kernel prepares the inputs of the first product and
+ * deals the output columns of all to the threads (mm_share).
  *
  * Whatever the kernel: an output element is a chain of f32 sums in an order that K, the chunk size
  * and the kernel alone determine, so no tiling, thread or neighbour changes its bits. */
@@ -30,7 +31,14 @@ struct mm {
     _Atomic int64_t n_bad; /* chunks out of range */
 
     void *packed; /* scratch shared by the threads, 64-byte aligned */
+
+    struct mm *next; /* of the same inputs, weights of the same type; NULL: there is none */
 };
+
+/* linear.c: panels of `width` output columns, of m and all products behind it, dealt to the threads
+ * as team_share does; begin and end count m's own. */
+typedef void mm_body(struct mm *m, size_t begin, size_t end, int thread);
+void mm_share(struct mm *m, size_t width, size_t max_range, mm_body *body);
 
 static inline size_t mm_n_chunks(const struct mm *m)
 {

@@ -36,6 +36,7 @@ static const struct ops plain = {
     .postnorm_add_norm = cpu_postnorm_add_norm,
     .arrange = cpu_arrange,
     .linear = cpu_linear,
+    .linear_each = cpu_linear_each,
     .linear_geglu = cpu_linear_geglu,
     .linear_fixed = cpu_linear_fixed,
     .fixed_finish = cpu_fixed_finish,

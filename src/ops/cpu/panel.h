@@ -206,9 +206,8 @@ static void panel_finish(struct panel_scratch *s, const struct mm *m, const stru
     }
 }
 
-static void panel_range(void *arg, size_t begin, size_t end, int thread)
+static void panel_range(struct mm *m, size_t begin, size_t end, int thread)
 {
-    struct mm *m = arg;
     struct panel_scratch *s = (void *)mm_thread_scratch(m, thread);
     const size_t n_chunks = mm_n_chunks(m);
     int64_t n_bad = 0;
@@ -232,9 +231,7 @@ static void panel_range(void *arg, size_t begin, size_t end, int thread)
 
 static void panel_run(struct mm *m)
 {
-    const size_t width = panel_cols(m);
-
-    team_share(m->cpu, (m->n_out + width - 1) / width, 4, panel_range, m);
+    mm_share(m, panel_cols(m), 4, panel_range);
 }
 
 #endif

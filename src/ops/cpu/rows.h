@@ -245,9 +245,8 @@ static int64_t rows_group(struct rows_scratch *s, const struct mm *m, const stru
     return n_bad;
 }
 
-static void rows_range(void *arg, size_t begin, size_t end, int thread)
+static void rows_range(struct mm *m, size_t begin, size_t end, int thread)
 {
-    struct mm *m = arg;
     struct rows_scratch *s = (void *)mm_thread_scratch(m, thread);
     int64_t n_bad = 0;
 
@@ -262,9 +261,7 @@ static void rows_range(void *arg, size_t begin, size_t end, int thread)
 
 static void rows_run(struct mm *m)
 {
-    const size_t width = rows_cols(m);
-
-    team_share(m->cpu, (m->n_out + width - 1) / width, 32, rows_range, m);
+    mm_share(m, rows_cols(m), 32, rows_range);
 }
 
 #endif

@@ -370,9 +370,8 @@ static size_t stretch_steps(const struct mm *m)
     return (even + block - 1) / block * block;
 }
 
-static void tiles_range(void *arg, size_t begin, size_t end, int thread)
+static void tiles_range(struct mm *m, size_t begin, size_t end, int thread)
 {
-    struct mm *m = arg;
     struct share h = {
         .m = m,
         .s = (void *)mm_thread_scratch(m, thread),
@@ -407,6 +406,5 @@ void tiles_amx(struct mm *m)
         return;
     }
     tiles_pack_x(m);
-    team_share(m->cpu, (m->n_out + cols - 1) / cols, is_only ? LONG_RANGE : SUM_BYTES / panel_bytes,
-               tiles_range, m);
+    mm_share(m, cols, is_only ? LONG_RANGE : SUM_BYTES / panel_bytes, tiles_range);
 }

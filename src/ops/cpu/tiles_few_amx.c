@@ -140,9 +140,8 @@ static void add_steps(const struct mm *m, struct few_scratch *s, const struct ti
 
 /* ---- a thread's share ---- */
 
-static void few_range(void *arg, size_t begin, size_t end, int thread)
+static void few_range(struct mm *m, size_t begin, size_t end, int thread)
 {
-    struct mm *m = arg;
     struct few_scratch *s = (void *)mm_thread_scratch(m, thread);
     const size_t per_chunk = tiles_chunk_steps(m), n_steps = tiles_n_steps(m);
     struct tiles_chore c = {
@@ -172,8 +171,6 @@ static void few_range(void *arg, size_t begin, size_t end, int thread)
 
 void tiles_few(struct mm *m)
 {
-    const size_t cols = m->w_up ? STRIP_ROWS : TILES_COLS;
-
     pack_x(m);
-    team_share(m->cpu, (m->n_out + cols - 1) / cols, 16, few_range, m);
+    mm_share(m, m->w_up ? STRIP_ROWS : TILES_COLS, 16, few_range);
 }
