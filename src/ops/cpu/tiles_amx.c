@@ -53,17 +53,18 @@ static void tiles_begin(void)
     _tile_loadconfig(&c);
 }
 
-/* One step: tiles 0 to 3 are sums, [x tile][strip]. */
+/* One step: tiles 0 to 3 are sums, [x tile][strip]. Inputs pass by, so that the first cache keeps the
+ * weights. */
 static inline __attribute__((always_inline)) void multiply(enum tiles_form form, const char *x,
                                                            const char *w0, const char *w1)
 {
-    _tile_loadd(4, x, STEP_BYTES);
+    _tile_stream_loadd(4, x, STEP_BYTES);
     _tile_loadd(6, w0, LINE_BYTES);
     if (form == FORM_BYTES) {
         _tile_dpbssd(0, 4, 6);
         _tile_loadd(7, w1, LINE_BYTES);
         _tile_dpbssd(1, 4, 7);
-        _tile_loadd(5, x + TILE_BYTES, STEP_BYTES);
+        _tile_stream_loadd(5, x + TILE_BYTES, STEP_BYTES);
         _tile_dpbusd(2, 5, 6);
         _tile_dpbusd(3, 5, 7);
         return;
@@ -73,7 +74,7 @@ static inline __attribute__((always_inline)) void multiply(enum tiles_form form,
     _tile_dpbf16ps(1, 4, 7);
     if (form == FORM_PAIRS_HALF)
         return;
-    _tile_loadd(5, x + TILE_BYTES, STEP_BYTES);
+    _tile_stream_loadd(5, x + TILE_BYTES, STEP_BYTES);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
 }
@@ -94,12 +95,30 @@ static inline void load_sums(const float *sum)
     _tile_loadd(3, sum + 3 * TILE_ELEMS, STEP_BYTES);
 }
 
-static inline void store_sums(float *sum)
+/* Sums go out and others come in tile by tile: a tile's next product need not wait for all four. */
+static inline void exchange_sums(float *out, const float *in)
 {
-    _tile_stored(0, sum, STEP_BYTES);
-    _tile_stored(1, sum + TILE_ELEMS, STEP_BYTES);
-    _tile_stored(2, sum + 2 * TILE_ELEMS, STEP_BYTES);
-    _tile_stored(3, sum + 3 * TILE_ELEMS, STEP_BYTES);
+    _tile_stored(0, out, STEP_BYTES);
+    _tile_loadd(0, in, STEP_BYTES);
+    _tile_stored(1, out + TILE_ELEMS, STEP_BYTES);
+    _tile_loadd(1, in + TILE_ELEMS, STEP_BYTES);
+    _tile_stored(2, out + 2 * TILE_ELEMS, STEP_BYTES);
+    _tile_loadd(2, in + 2 * TILE_ELEMS, STEP_BYTES);
+    _tile_stored(3, out + 3 * TILE_ELEMS, STEP_BYTES);
+    _tile_loadd(3, in + 3 * TILE_ELEMS, STEP_BYTES);
+}
+
+/* The same where the next sums begin. */
+static inline void take_sums(float *out)
+{
+    _tile_stored(0, out, STEP_BYTES);
+    _tile_zero(0);
+    _tile_stored(1, out + TILE_ELEMS, STEP_BYTES);
+    _tile_zero(1);
+    _tile_stored(2, out + 2 * TILE_ELEMS, STEP_BYTES);
+    _tile_zero(2);
+    _tile_stored(3, out + 3 * TILE_ELEMS, STEP_BYTES);
+    _tile_zero(3);
 }
 
 /* ---- one block of a panel against one group of tokens ---- */
@@ -164,17 +183,17 @@ static __attribute__((noinline)) void visit_steps(const struct visit *v, size_t 
     }
 }
 
-static void visit_plain(float *sum, const struct visit *v)
+/* The tiles hold the group's sums, and afterwards those of `next`, if there is one. */
+static void visit_plain(float *sum, const float *next, const struct visit *v)
 {
-    if (v->step == 0)
-        clear_sums();
-    else
-        load_sums(sum);
     visit_steps(v, 0, v->n_steps);
-    store_sums(sum);
+    if (next && v->step > 0)
+        exchange_sums(sum, next);
+    else
+        take_sums(sum);
 }
 
-/* Whole chunks. Each one's sums wait in a stage and become integers beside the next one's products. */
+/* Whole chunks; the tiles are zero. Each one's sums wait in a stage and become integers beside the next one's products. */
 static void visit_fixed(int64_t *sum, float stage[N_STAGES][TILES_SUMS], const struct visit *v)
 {
     struct tiles_chore *c = v->chore;
@@ -187,9 +206,8 @@ static void visit_fixed(int64_t *sum, float stage[N_STAGES][TILES_SUMS], const s
         const size_t chunk = (v->step + begin) / per_chunk;
         float *const mine = stage[c->sum == stage[0]];
 
-        clear_sums();
         visit_steps(v, begin, begin + n);
-        store_sums(mine);
+        take_sums(mine);
         tiles_chore_all(c);
         if (chunk == 0 || c->panel.col != v->panel->col)
             c->panel = *v->panel;
@@ -227,9 +245,11 @@ size_t tiles_block_steps(const struct mm *m)
 
 static float *sums_of(const struct share *h, size_t slot, size_t group)
 {
-    const size_t elem_bytes = h->m->acc ? sizeof(int64_t) : sizeof(float);
+    const size_t n = slot * h->n_groups + group;
 
-    return (float *)(void *)(h->s->sum + (slot * h->n_groups + group) * TILES_SUMS * elem_bytes);
+    if (h->m->acc)
+        return (float *)(void *)(h->s->sum + n * TILES_SUMS * sizeof(int64_t));
+    return (float *)(void *)h->s->sum + n * TILES_STRIDE;
 }
 
 /* A strip's lines from a step on. */
@@ -297,6 +317,10 @@ static void multiply_block(struct share *h, const struct block *b, size_t slot, 
     for (size_t s = 0; s < b->n_steps; s++)
         offset[s] = (uint32_t)((tiles_step_of(m, b->step + s).line - first) * LINE_BYTES);
     find_weights(h, &v);
+    if (m->acc || b->step == 0)
+        clear_sums();
+    else
+        load_sums(sums_of(h, slot, 0));
     for (v.group = 0; v.group < h->n_groups; v.group++) {
         v.x = tiles_x(m, v.step, v.n_steps, v.group);
         v.form = tiles_are_bytes(m)              ? FORM_BYTES
@@ -305,7 +329,8 @@ static void multiply_block(struct share *h, const struct block *b, size_t slot, 
         if (m->acc)
             visit_fixed((int64_t *)(void *)sums_of(h, slot, v.group), h->s->stage, &v);
         else
-            visit_plain(sums_of(h, slot, v.group), &v);
+            visit_plain(sums_of(h, slot, v.group),
+                        v.group + 1 < h->n_groups ? sums_of(h, slot, v.group + 1) : NULL, &v);
     }
 }
 
@@ -398,7 +423,7 @@ void tiles_amx(struct mm *m)
 {
     const size_t cols = m->w_up ? STRIP_ROWS : TILES_COLS;
     const size_t panel_bytes =
-        tiles_n_groups(m) * TILES_SUMS * (m->acc ? sizeof(int64_t) : sizeof(float));
+        tiles_n_groups(m) * (m->acc ? TILES_SUMS * sizeof(int64_t) : TILES_STRIDE * sizeof(float));
     const bool is_only = stretch_steps(m) >= tiles_n_steps(m);
 
     if (m->n_tok <= FEW_TOK && !tiles_are_bytes(m)) {

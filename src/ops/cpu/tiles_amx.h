@@ -12,9 +12,13 @@ enum {
     STEP_WORDS = 16,             /* lines of a strip in one instruction */
     STEP_BYTES = STEP_WORDS * WORD_BYTES, /* of an input row */
     TILE_BYTES = 16 * STEP_BYTES,
-    BLOCK_STEPS = 8,      /* whose weights the first cache holds */
+    BLOCK_STEPS = 12,     /* whose weights the first cache holds */
     LONG_BLOCK_STEPS = 24 /* where weights pass by once; and of the longest chunk, 16 */
 };
+
+/* From one group's sums of a plain product to the next one's: loads would wait for the stores just
+ * before if they were multiples of 4 KiB apart. */
+enum { TILES_STRIDE = TILES_SUMS + 512 };
 
 /* Q8 weights are multiplied as bytes, all others as bf16. */
 static inline bool tiles_are_bytes(const struct mm *m)

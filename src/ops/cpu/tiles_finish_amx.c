@@ -98,7 +98,7 @@ static inline __attribute__((always_inline)) void finish_form(struct tiles_chore
     const size_t per_group = tiles_group(m), n_out = m->n_out;
 
     for (size_t t = c->next; t < end; t++) {
-        const float *line = line_of(c->sum + t / per_group * TILES_SUMS, t % per_group);
+        const float *line = line_of(c->sum + t / per_group * TILES_STRIDE, t % per_group);
         float *const y = m->y + t * n_out + c->panel.col;
 
         fetch_row(y + AHEAD_TOKENS * n_out);
