@@ -193,7 +193,8 @@ static void visit_plain(float *sum, const float *next, const struct visit *v)
         take_sums(sum);
 }
 
-/* Whole chunks; the tiles are zero. Each one's sums wait in a stage and become integers beside the next one's products. */
+/* Whole chunks; the tiles are zero. Each one's sums wait in a stage and become integers beside the
+ * next one's products. */
 static void visit_fixed(int64_t *sum, float stage[N_STAGES][TILES_SUMS], const struct visit *v)
 {
     struct tiles_chore *c = v->chore;
