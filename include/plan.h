@@ -22,14 +22,16 @@
 /* Sums over ranks of one length. */
 struct cost_sums {
     double calls, bytes; /* of one call */
+    double tiles, flops; /* how many the CPU makes of a call, and the product's work; 1, 0 */
 };
-enum { COST_MAX_SUMS = 8 };
+enum { COST_MAX_SUMS = 16 };
 
 struct cost_work {
     double flops;      /* of linear layers and attention over many rows */
     double step_flops; /* of linear layers over a decode step's rows, and of logits */
     double elements;   /* all else, in normalised elements: see cost_work.c */
     double bytes;      /* weights, keys and values read from memory */
+    double tile_bytes; /* weights that further tiles of row-parallel products read again */
     struct cost_sums sum[COST_MAX_SUMS];
     int n_sums;
 };
@@ -60,6 +62,7 @@ void cost_add(struct cost_work *a, const struct cost_work *b, double n);
 /* ---- how fast a machine does it ----
  *     time of a rank  = flops / F + elements / E + the larger of bytes / R and step flops / S,
  *                       with its share of the node's rates
+ *     bytes include tile_bytes where the machine makes tiles
  *     time of a group = the slowest rank, or, where ranks share units (cores, GPUs), the mean over
  *                       ranks, since those that wait give way (plan.c); and the sums over ranks
  * Rates are of a whole node. They come from rows of `paligrid bench --account -o json`, or from a
@@ -80,6 +83,7 @@ struct cost_machine {
     int n_node;
     double link_latency_s, link_bytes_s; /* one message between two nodes */
     double load_bytes_s;                 /* checkpoint to memory, a node */
+    bool has_tiles; /* row-parallel products are made in tiles, and their sums overlap: CPUs */
 };
 
 /* Assumed, not measured: a node of two CPUs with AMX on a fast network ("cpu"), four A100 or H100
@@ -101,7 +105,9 @@ struct cost_place {
 double cost_share(const struct cost_machine *m, const struct cost_place *p);
 /* Seconds of one rank's work, exchanges left out. */
 double cost_rank_seconds(const struct cost_machine *m, const struct cost_work *w, double share);
-/* Seconds of all sums of w. */
+/* Seconds of all sums of w. Of sums in tiles, in a node of up to COMM_MAX_TERMS ranks or between
+ * two nodes of one: what reading the others' terms takes, what crossing takes longer than the next
+ * tile, and crossing behind the last. */
 double cost_sum_seconds(const struct cost_machine *m, const struct cost_work *w,
                         const struct cost_place *p);
 

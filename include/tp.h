@@ -48,6 +48,9 @@ size_t tp_grain(size_t n_ff, size_t n_heads);
  * weights, so a short rest would cost as much as a full one. */
 enum { TP_TILE_ROWS = 544 };
 size_t tp_tile_rows(size_t n_rows);
+/* Rows of the smaller tiles in which the CPU makes a row-parallel product of several ranks, so that
+ * sums of one cross while the next is computed (tp_overlap.c). 0: it is made at once. */
+size_t tp_overlap_rows(const struct tp_plan *plan, size_t n_tok, size_t n_out);
 
 /* Scratch and counters of one group. Borrowed: device, comm and plan outlive it. */
 struct tp;

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "comm.h"
 #include "status.h"
 
 /* Assumptions, not measurements: the published peaks and bandwidths, times the share of them that
@@ -25,7 +26,8 @@ static const struct cost_machine assumed[] = {
      .n_node = 3,
      .link_latency_s = 3e-6,
      .link_bytes_s = 20e9,
-     .load_bytes_s = 2e9},
+     .load_bytes_s = 2e9,
+     .has_tiles = true},
     {.name = "a100",
      .units = 4,
      .flops = 4 * 140e12,
@@ -73,7 +75,8 @@ double cost_share(const struct cost_machine *m, const struct cost_place *p)
 double cost_rank_seconds(const struct cost_machine *m, const struct cost_work *w, double share)
 {
     /* A decode step reads while it computes; in passes over many rows the two take turns. */
-    const double step = w->step_flops / m->step_flops, read = w->bytes / m->read;
+    const double step = w->step_flops / m->step_flops,
+                 bytes = w->bytes + (m->has_tiles ? w->tile_bytes : 0), read = bytes / m->read;
 
     return (w->flops / m->flops + w->elements / m->elements + fmax(step, read)) / share;
 }
@@ -112,20 +115,42 @@ static double link_seconds(const struct cost_machine *m, int nodes, double bytes
     return bytes <= 65536 ? doubling : ring;
 }
 
+/* An all-reduce that is waited for: inside each node, between the leaders, and from the leader to
+ * its node, half the way back. */
+static double whole_seconds(const struct cost_machine *m, int here, int nodes, double bytes)
+{
+    const double in_node = node_seconds(m, here, bytes);
+
+    return in_node + (nodes > 1 ? link_seconds(m, nodes, bytes) + in_node / 2 : 0);
+}
+
+/* A product's sums in tiles, see comm_sum.c: in a node nothing crosses but the word that terms are
+ * there, and each rank reads those of all. */
+static double tiled_seconds(const struct cost_machine *m, const struct cost_sums *s,
+                            const struct cost_place *p, int here, int nodes)
+{
+    const double tile = s->bytes / s->tiles, share = cost_share(m, p);
+    const double cross = nodes > 1 ? link_seconds(m, nodes, tile) : node_seconds(m, here, 0);
+    const double compute = s->flops / s->tiles / (m->flops * share);
+    const double terms = (p->group_ranks - 1) * s->bytes / (m->read * share);
+
+    return terms + (s->tiles - 1) * fmax(0, cross - compute) + cross;
+}
+
 double cost_sum_seconds(const struct cost_machine *m, const struct cost_work *w,
                         const struct cost_place *p)
 {
     const int here = p->group_per_node, nodes = (p->group_ranks + here - 1) / here;
+    const bool overlaps = nodes == 1 ? here <= (int)COMM_MAX_TERMS : p->group_ranks == 2;
     double seconds = 0;
 
     for (int i = 0; i < w->n_sums; i++) {
         const struct cost_sums *s = &w->sum[i];
-        /* inside each node, between the leaders, and from the leader to its node, half the way
-         * back */
-        const double in_node = node_seconds(m, here, s->bytes);
+        const double tiles = m->has_tiles ? s->tiles : 1;
 
-        seconds +=
-            s->calls * (in_node + (nodes > 1 ? link_seconds(m, nodes, s->bytes) + in_node / 2 : 0));
+        seconds += s->calls * (tiles > 1 && overlaps
+                                   ? tiled_seconds(m, s, p, here, nodes)
+                                   : tiles * whole_seconds(m, here, nodes, s->bytes / tiles));
     }
     return seconds;
 }

@@ -20,18 +20,27 @@
 #define TO_FIXED 0.4
 #define SCORE 0.6
 
-static void add_sum(struct cost_work *w, double calls, double bytes)
+/* calls times s. */
+static void add_sums(struct cost_work *w, double calls, const struct cost_sums *s)
 {
     int i = 0;
 
-    if (calls <= 0 || bytes <= 0)
+    if (calls <= 0 || s->bytes <= 0)
         return;
-    while (i < w->n_sums && fabs(w->sum[i].bytes - bytes) > 0.5)
+    while (i < w->n_sums &&
+           (fabs(w->sum[i].bytes - s->bytes) > 0.5 || fabs(w->sum[i].flops - s->flops) > 0.5))
         i++;
     ASSERT(i < COST_MAX_SUMS);
-    if (i == w->n_sums)
-        w->sum[w->n_sums++] = (struct cost_sums){.bytes = bytes};
+    if (i == w->n_sums) {
+        w->sum[w->n_sums] = *s;
+        w->sum[w->n_sums++].calls = 0;
+    }
     w->sum[i].calls += calls;
+}
+
+static void add_sum(struct cost_work *w, double calls, double bytes)
+{
+    add_sums(w, calls, &(struct cost_sums){.bytes = bytes, .tiles = 1});
 }
 
 void cost_add(struct cost_work *a, const struct cost_work *b, double n)
@@ -40,19 +49,41 @@ void cost_add(struct cost_work *a, const struct cost_work *b, double n)
     a->step_flops += n * b->step_flops;
     a->elements += n * b->elements;
     a->bytes += n * b->bytes;
+    a->tile_bytes += n * b->tile_bytes;
     for (int i = 0; i < b->n_sums; i++)
-        add_sum(a, n * b->sum[i].calls, b->sum[i].bytes);
+        add_sums(a, n * b->sum[i].calls, &b->sum[i]);
 }
 
-/* Exact sums of n rows of d elements and the counter, tile by tile. */
-static void add_row_sums(struct cost_work *w, double layers, double n, double d)
+/* A row-parallel matrix of every layer: d rows, n_cols columns on this rank. */
+struct row_parallel {
+    const struct tp_plan *plan;
+    double layers, d, n_cols;
+    double weight_bytes;
+};
+
+/* Its exact sums of n rows and their counter, so often in each layer. */
+static void add_product(struct cost_work *w, const struct row_parallel *m, double calls, double n)
+{
+    const double rows = (double)tp_overlap_rows(m->plan, (size_t)n, (size_t)m->d),
+                 tiles = rows > 0 ? ceil(n / rows) : 1;
+    const struct cost_sums s = {
+        .bytes = (n * m->d + 1) * 8,
+        .tiles = tiles,
+        .flops = tiles > 1 ? 2 * n * m->d * m->n_cols : 0,
+    };
+
+    add_sums(w, m->layers * calls, &s);
+    w->tile_bytes += m->weight_bytes * m->layers * calls * (tiles - 1) * m->d * m->n_cols;
+}
+
+static void add_products(struct cost_work *w, const struct row_parallel *m, double n)
 {
     const double tile = (double)tp_tile_rows((size_t)n);
     const double full = floor(n / tile), rest = n - full * tile;
 
-    add_sum(w, layers * full, (tile * d + 1) * 8);
+    add_product(w, m, full, tile);
     if (rest > 0)
-        add_sum(w, layers, (rest * d + 1) * 8);
+        add_product(w, m, 1, rest);
 }
 
 static double n_tiles(double n)
@@ -84,13 +115,14 @@ struct cost_work cost_of_image(const struct model_config *c, const struct tp_pla
                  layers * n *
                      (FINISH * 2 * d + GELU * ff + STORE * 3 * cols + SCORE * n * heads +
                       TO_FIXED * d * (heads + chunks(ff, (double)p->vision_ff_grain)));
-    add_row_sums(&k, 2 * layers, n, d);
+    add_products(&k, &(struct row_parallel){p, layers, d, cols, w->vision_bytes}, n);
+    add_products(&k, &(struct row_parallel){p, layers, d, ff, w->vision_bytes}, n);
     return k;
 }
 
-/* n rows through some layers; attention and what is read are the callers'. */
+/* n rows through some layers; attention and what is read at least are the callers'. */
 static struct cost_work layers_work(const struct text_config *t, const struct tp_plan *p,
-                                    double layers, double n)
+                                    const struct cost_weights *w, double layers, double n)
 {
     const double d = t->d_model, heads = (double)tp_range_len(p->heads);
     const double q = heads * t->d_head, kv = (double)tp_range_len(p->kv_heads) * t->d_head,
@@ -102,7 +134,8 @@ static struct cost_work layers_work(const struct text_config *t, const struct tp
                  layers * n *
                      (FINISH * 2 * d + GELU * ff + STORE * (q + 2 * kv) +
                       TO_FIXED * d * (heads + chunks(ff, (double)p->ff_grain)));
-    add_row_sums(&k, 2 * layers, n, d);
+    add_products(&k, &(struct row_parallel){p, layers, d, q, w->text_bytes}, n);
+    add_products(&k, &(struct row_parallel){p, layers, d, ff, w->text_bytes}, n);
     return k;
 }
 
@@ -145,9 +178,9 @@ double cost_row_elements(const struct model_config *c, double n_tok)
 
 /* The last layer of a prompt: keys and values of all tokens, everything else of the last one. */
 static void add_last_layer(struct cost_work *k, const struct text_config *t,
-                           const struct tp_plan *p, double n_tok)
+                           const struct tp_plan *p, const struct cost_weights *w, double n_tok)
 {
-    const struct cost_work last = layers_work(t, p, 1, 1);
+    const struct cost_work last = layers_work(t, p, w, 1, 1);
     const double heads = (double)tp_range_len(p->heads),
                  kv = (double)tp_range_len(p->kv_heads) * t->d_head;
 
@@ -162,11 +195,11 @@ struct cost_work cost_of_prompt(const struct model_config *c, const struct tp_pl
     const struct text_config *t = &c->text;
     const double n_text = n_tok > c->vision.n_patches ? n_tok - c->vision.n_patches : n_tok;
     const double layers = t->n_layers - 1, heads = (double)tp_range_len(p->heads);
-    struct cost_work k = layers_work(t, p, layers, n_tok);
+    struct cost_work k = layers_work(t, p, w, layers, n_tok);
 
     k.flops += 4 * n_tok * n_tok * heads * t->d_head * layers;
     k.elements += SCORE * n_tok * n_tok * heads * layers;
-    add_last_layer(&k, t, p, n_tok);
+    add_last_layer(&k, t, p, w, n_tok);
     k.bytes = w->text_bytes * (t->n_layers * whole_params(t, p) +
                                (layers * n_tiles(n_tok) + 1) * tiled_params(t, p));
     add_ends(&k, c, p, w, n_text, 1);
@@ -177,7 +210,7 @@ struct cost_work cost_of_step(const struct model_config *c, const struct tp_plan
                               const struct cost_weights *w, double n_seqs, double context)
 {
     const struct text_config *t = &c->text;
-    struct cost_work k = layers_work(t, p, t->n_layers, n_seqs);
+    struct cost_work k = layers_work(t, p, w, t->n_layers, n_seqs);
 
     k.step_flops = k.flops;
     k.flops = 0;

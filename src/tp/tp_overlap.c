@@ -33,15 +33,25 @@ int tp_overlap_open(struct tp *t)
 }
 
 /* Two at least, in steps of the kernels. 0: the rows are too few, or too long for the rooms. */
-static size_t tile_rows(const struct tp *t, size_t n_tok, size_t n_out)
+static size_t rows_in(size_t room_elems, size_t n_tok, size_t n_out)
 {
-    const size_t most = t->room_elems > 0 ? (t->room_elems - 1) / n_out / STEP_ROWS * STEP_ROWS : 0;
+    const size_t most = room_elems > 0 ? (room_elems - 1) / n_out / STEP_ROWS * STEP_ROWS : 0;
     size_t n_tiles;
 
     if (n_tok < MIN_ROWS || most == 0)
         return 0;
     n_tiles = size_most(2, (n_tok + most - 1) / most);
     return size_align((n_tok + n_tiles - 1) / n_tiles, STEP_ROWS);
+}
+
+static size_t tile_rows(const struct tp *t, size_t n_tok, size_t n_out)
+{
+    return rows_in(t->room_elems, n_tok, n_out);
+}
+
+size_t tp_overlap_rows(const struct tp_plan *plan, size_t n_tok, size_t n_out)
+{
+    return rows_in(tp_room_elems(plan, n_tok * n_out), n_tok, n_out);
 }
 
 bool tp_overlaps(const struct tp *t, size_t n_tok, size_t n_out)

@@ -148,7 +148,7 @@ static void test_ranks_add_up(void **state)
 
             flops += w.flops;
             most = fmax(most, w.flops);
-            assert_int_equal(w.n_sums, one.n_sums);
+            assert_int_equal(w.n_sums, one.n_sums + 2); /* tiles: two products are not alike */
         }
         /* keys and values of a head may be made twice: at most one head of four a rank border */
         assert_true(flops >= one.flops * (1 - 1e-12) && flops < one.flops * 1.1);
@@ -164,14 +164,22 @@ static void test_sums(void **state)
     struct cost_work twice = {0};
 
     (void)state;
-    /* 50 of all rows in one tile, the last layer's 2 of one row, the embedding's, small ones */
-    assert_near(w.sum[0].calls, 50, 0);
-    assert_near(w.sum[0].bytes, (272 * 2304 + 1) * 8, 0);
-    assert_near(w.sum[1].calls, 2, 0);
-    assert_near(w.sum[1].bytes, (2304 + 1) * 8, 0);
+    /* 25 of each product of all rows, in two tiles; the last layer's 2 of one row, which are alike;
+     * the embedding's, small ones */
+    for (int i = 0; i < 2; i++) {
+        assert_near(w.sum[i].calls, 25, 0);
+        assert_near(w.sum[i].bytes, (272 * 2304 + 1) * 8, 0);
+        assert_near(w.sum[i].tiles, 2, 0);
+        assert_near(w.sum[i].flops, 2.0 * 272 * 2304 * (i ? 9216 / 2 : 2048 / 2), 0);
+    }
+    assert_near(w.tile_bytes, 25.0 * 2 * 2304 * (9216 / 2 + 2048 / 2), 0);
+    assert_near(w.sum[2].calls, 2, 0);
+    assert_near(w.sum[2].bytes, (2304 + 1) * 8, 0);
+    assert_near(w.sum[2].tiles, 1, 0);
     cost_add(&twice, &w, 2);
     assert_int_equal(twice.n_sums, w.n_sums);
-    assert_near(twice.sum[0].calls, 100, 0);
+    assert_near(twice.sum[0].calls, 50, 0);
+    assert_near(twice.tile_bytes, 2 * w.tile_bytes, 1e-15);
     assert_near(twice.flops, 2 * w.flops, 1e-15);
 }
 
@@ -186,8 +194,8 @@ static void test_shares_and_exchanges(void **state)
                              .link_bytes_s = 1e9,
                              .node = {{2, 2e-6, 1e9}, {4, 6e-6, 1e9}},
                              .n_node = 2};
-    const struct cost_work w = {.n_sums = 1, .sum = {{10, 1000}}};
-    const struct cost_work large = {.n_sums = 1, .sum = {{1, 1e6}}};
+    const struct cost_work w = {.n_sums = 1, .sum = {{10, 1000, 1, 0}}};
+    const struct cost_work large = {.n_sums = 1, .sum = {{1, 1e6, 1, 0}}};
 
     (void)state;
     assert_near(cost_share(&m, &(struct cost_place){1, 2, 1}), 0.5, 0);
@@ -202,6 +210,39 @@ static void test_shares_and_exchanges(void **state)
     assert_near(cost_sum_seconds(&m, &w, &(struct cost_place){4, 1, 1}), 10 * 2 * 2e-6, 1e-9);
     assert_near(cost_sum_seconds(&m, &large, &(struct cost_place){4, 1, 1}), 6 * (1e-6 + 250e-6),
                 1e-9);
+}
+
+/* Two tiles of 1 MB, each computed in as long as is said. */
+static double tiled(double compute_s, bool has_tiles, const struct cost_place *p)
+{
+    const struct cost_machine m = {.units = 16,
+                                   .flops = 1e12,
+                                   .read = 1e10,
+                                   .link_latency_s = 1e-6,
+                                   .link_bytes_s = 1e9,
+                                   .node = {{2, 1e-4, 1e9}, {16, 1e-4, 1e9}},
+                                   .n_node = 2,
+                                   .has_tiles = has_tiles};
+    const struct cost_work w = {.n_sums = 1,
+                                .sum = {{1, 2e6, 2, 2 * compute_s * m.flops * cost_share(&m, p)}}};
+
+    return cost_sum_seconds(&m, &w, p);
+}
+
+static void test_tiles_overlap(void **state)
+{
+    const struct cost_place two = {2, 2, 2}, apart = {2, 1, 1}, many = {16, 16, 16},
+                            four = {4, 2, 2};
+
+    (void)state;
+    assert_near(tiled(1, false, &two), 1e-4 + 2e-3, 1e-9); /* a GPU waits for the whole sum */
+    /* the other's terms at half of the node's rate; waits behind the last tile, or both */
+    assert_near(tiled(1, true, &two), 2e6 / 5e9 + 1e-4, 1e-9);
+    assert_near(tiled(3e-5, true, &two), 2e6 / 5e9 + 1e-4 + 7e-5, 1e-9);
+    /* between two nodes of one rank what the link takes; 4 ranks of 2 nodes, and 16: all of it */
+    assert_near(tiled(1, true, &apart), 2e6 / 1e10 + 2e-6 + 1e-3, 1e-9);
+    assert_near(tiled(1, true, &many), 2 * (1e-4 + 1e-3), 1e-9);
+    assert_true(tiled(1, true, &four) > 2 * (1.5 * (1e-4 + 1e-3)));
 }
 
 static const char *file_with(char path[64], const char *text)
@@ -375,6 +416,7 @@ int main(void)
         cmocka_unit_test(test_sums),          cmocka_unit_test(test_shares_and_exchanges),
         cmocka_unit_test(test_machine_files), cmocka_unit_test(test_rows_are_fitted),
         cmocka_unit_test(test_plan),          cmocka_unit_test(test_byte_sizes),
+        cmocka_unit_test(test_tiles_overlap),
     };
 
     log_init(LOG_ERROR);
