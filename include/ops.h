@@ -55,6 +55,18 @@ int ops_reserve_bytes(const struct device *d, size_t max_tok, size_t max_cols, s
 enum ops_phase { OPS_PHASE_PREFILL, OPS_PHASE_DECODE };
 void ops_set_phase(struct device *d, enum ops_phase phase);
 
+/* How inputs are multiplied with Q8 weights by the linear layers in PREFILL. AUTO: as exactly as a
+ * table's kernels do. INT8: inputs become Q8, too, each dot product's for itself (quant.h: those of
+ * a chunk, else of a whole row), and the value of a dot product, before bias and activation, is
+ *     f32(exact integer sum of products) * (scale of the inputs * scale of the weights)
+ * in f32, the same bits from every table. Inputs with an infinity or NaN have the scale NaN. At most
+ * OPS_INT8_MAX_K elements. */
+enum ops_activations { OPS_ACTIVATIONS_AUTO, OPS_ACTIVATIONS_INT8 };
+enum { OPS_INT8_MAX_K = 131072 }; /* 2^31 / 127^2, rounded down */
+/* Of a new device AUTO. ERR_UNSUPPORTED where the table has no such kernels. A timed device's choice
+ * is that of the inner one. */
+int ops_set_activations(struct device *d, enum ops_activations a);
+
 /* ---- memory ---- */
 int ops_alloc(struct device *d, size_t n_bytes, void **out); /* 64-byte aligned, zeroed */
 void ops_free(struct device *d, void *p);

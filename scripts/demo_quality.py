@@ -3,6 +3,7 @@
 
     scripts/demo_quality.py                              # as stored, int8 and int4, 100 scenes a task
     scripts/demo_quality.py --weights int4 -n 500 -- --int4-group 64
+    scripts/demo_quality.py --weights auto,int8,int8/int8   # the last with int8 activations, too
 
 Draws scenes that training never saw, asks `paligrid run` about them with the weights held in each
 form, and prints a table: the share of right answers for each task, mAP at IoU 0.5 for detections,
@@ -40,7 +41,9 @@ def ask(model, form, folder, questions, more):
     path = os.path.join(folder, "list.tsv")
     with open(path, "w", encoding="utf-8") as f:
         f.writelines(rows)
-    command = [os.environ.get("PALIGRID", os.path.join(ROOT, "paligrid")), "run", "--model", model, "--weights", form, "--list",
+    weights, _, activations = form.partition("/")
+    more = [*(["--activations", activations] if activations else []), *more]
+    command = [os.environ.get("PALIGRID", os.path.join(ROOT, "paligrid")), "run", "--model", model, "--weights", weights, "--list",
                path, "--json", "--log-level", "warn", *more]
     out = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode().splitlines()
     if len(out) != len(rows):
@@ -60,7 +63,7 @@ def ask(model, form, folder, questions, more):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", default=os.path.join(ROOT, "demo", "model"), help="the demo model (%(default)s)")
-    p.add_argument("--weights", default="auto,int8,int4", help="forms, the first is what others are compared with (%(default)s)")
+    p.add_argument("--weights", default="auto,int8,int4", help="forms, or form/activations; the first is what others are compared with (%(default)s)")
     p.add_argument("-n", type=int, default=100, help="scenes a task (%(default)s)")
     p.add_argument("--min-agreement", type=float, default=0, help="exit status 1 when a form agrees on less")
     p.add_argument("more", nargs="*", help="options of paligrid, after --")

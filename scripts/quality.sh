@@ -2,7 +2,8 @@
 # What int8 and int4 weights do to a model: the distributions of a tiny random model and of the demo
 # model against those of their own weights (scripts/quant_quality.py), then the demo model's accuracy by
 # task (scripts/demo_quality.py).
-#   scripts/quality.sh [-n SCENES] [FORM...]      100 scenes a task; int8 int4
+#   scripts/quality.sh [-n SCENES] [FORM...]      100 scenes a task; int8 int8/int8 int4
+# int8/int8: int8 weights with int8 activations (--activations int8).
 # Python packages (NumPy, h5py, Pillow) come from PYTHON, else from a venv made in build/quality.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +19,7 @@ case "${1:-}" in -h | --help)
     ;;
 esac
 forms=("${@:-int8}")
-[ $# -gt 0 ] || forms=(int8 int4)
+[ $# -gt 0 ] || forms=(int8 int8/int8 int4)
 program=${PALIGRID:-$PWD/paligrid}
 python=${PYTHON:-}
 if [ -z "$python" ]; then
@@ -33,10 +34,12 @@ trap 'rm -rf "$work"' EXIT
 distributions() {
     "$program" dump --model "$1" --cases "$2" --images "$3" --out "$work/full.h5" --log-level warn
     for form in "${forms[@]}"; do
-        "$program" dump --model "$1" --cases "$2" --images "$3" --out "$work/$form.h5" --log-level warn --weights "$form" \
+        options=(--weights "${form%/*}")
+        [ "$form" = "${form%/*}" ] || options+=(--activations "${form#*/}")
+        "$program" dump --model "$1" --cases "$2" --images "$3" --out "$work/form.h5" --log-level warn "${options[@]}" \
             --force "$work/full.h5"
         echo "== $1, $form against its own weights"
-        "$python" scripts/quant_quality.py "$work/full.h5" "$work/$form.h5"
+        "$python" scripts/quant_quality.py "$work/full.h5" "$work/form.h5"
     done
 }
 

@@ -22,6 +22,7 @@ PEERS = {
 
 PREFILL_SHARE = {224: ">= 0.85", 448: ">= 0.85", 896: ">= 0.8"}  # of the multiply-add rate
 DECODE_SHARE = {"bf16": ">= 0.9", "int8": ">= 0.9", "int4": ">= 0.8"}  # of the read bandwidth
+INT8_ACTIVATIONS = ">= 1.7"  # tokens/s of the decoder's prefill over those in bf16
 BATCH_8 = ">= 6"  # tokens/s of eight sequences over those of one
 RANKS = ">= 0.95"  # 2 ranks x 1 thread over 1 x 2
 SUMS = "<= 0.02"  # of a phase, beyond sums in f32

@@ -86,6 +86,14 @@ def prefill(px):
     return job
 
 
+def int8(b, seconds):
+    model, note = b.model("3b-224")
+    with b.paced(model, "--activations", "int8", phases=("prefill",), weights="int8") as ours, \
+            b.paced(model, phases=("prefill",), weights="bf16") as theirs:
+        ratios = rounds.in_turns(ours.round, theirs.round, theirs.probe, ("prefill_text",), b.args.rounds, seconds)
+    b.pair("prefill_text", "3b-224 int8, int8 activations", "bf16", ratios, "prefill_text", aims.INT8_ACTIVATIONS, note)
+
+
 def decode(weights):
     def job(b, seconds):
         model, note = b.model("3b-224")
@@ -180,6 +188,7 @@ def large(b, seconds):
 JOBS = {
     "prefill-224": (prefill(224), 2, 20),
     "prefill-448": (prefill(448), 3, 40),
+    "prefill-int8": (int8, 2, 60),
     "decode-bf16": (decode("bf16"), 2, 20),
     "decode-int8": (decode("int8"), 2, 30),
     "decode-int4": (decode("int4"), 2, 30),

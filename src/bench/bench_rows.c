@@ -27,6 +27,7 @@ static size_t fields_of(struct field *out, const struct bench_row *r, const char
         {.key = "phase", .text = r->phase},
         {.key = "model", .text = r->model},
         {.key = "weights", .text = r->weights},
+        {.key = "activations", .text = r->activations},
         {.key = "ranks", .number = r->ranks},
         {.key = "threads", .number = r->threads},
         {.key = "batch", .number = r->batch},
@@ -101,15 +102,24 @@ static void csv_item(FILE *f, const char *key, double ms, double wall_ms)
 
 /* ---- forms ---- */
 
+/* Inputs as exact as can be are not worth a word in the table. */
+static const char *forms_of(const struct bench_row *r, char *room, size_t n_room)
+{
+    if (strcmp(r->activations, "auto") == 0)
+        return r->weights;
+    snprintf(room, n_room, "%s/%s", r->weights, r->activations);
+    return room;
+}
+
 static void print_text(FILE *f, const struct bench_row *r)
 {
-    char ceiling[64] = "-";
+    char ceiling[64] = "-", forms[32];
 
     if (r->ceiling > 0)
         snprintf(ceiling, sizeof ceiling, "%.4g", r->ceiling);
-    fprintf(f, "%-12s %-24s %-7s %5d %7d %5d %10.4g %10.4g %10.4g %-9s %10s ", r->phase, r->model,
-            r->weights, r->ranks, r->threads, r->batch, r->rate.median, r->rate.min, r->rate.max,
-            r->unit, ceiling);
+    fprintf(f, "%-12s %-24s %-9s %5d %7d %5d %10.4g %10.4g %10.4g %-9s %10s ", r->phase, r->model,
+            forms_of(r, forms, sizeof forms), r->ranks, r->threads, r->batch, r->rate.median,
+            r->rate.min, r->rate.max, r->unit, ceiling);
     if (r->ceiling > 0)
         fprintf(f, "%5.1f %%", 100 * r->share);
     else
@@ -168,7 +178,7 @@ static void print_csv(FILE *f, const struct bench_row *r, const struct field *fi
 
 void bench_rows_begin(FILE *f, enum bench_form form)
 {
-    const struct bench_row none = {.phase = ""};
+    const struct bench_row none = {.phase = "", .activations = "auto"};
     struct field field[MAX_FIELDS];
     char cpu[TOPOLOGY_NAME_BYTES], now[64];
     struct utsname machine;
@@ -190,7 +200,7 @@ void bench_rows_begin(FILE *f, enum bench_form form)
     topology_cpu_name(cpu);
     fprintf(f, "# paligrid %s, %s\n# began %s on %s %s %s, %s\n", build_version(), build_flags(),
             now, machine.sysname, machine.release, machine.nodename, cpu);
-    fprintf(f, "# %-10s %-24s %-7s %5s %7s %5s %10s %10s %10s %-9s %10s %7s %4s %4s\n", "phase",
+    fprintf(f, "# %-10s %-24s %-9s %5s %7s %5s %10s %10s %10s %-9s %10s %7s %4s %4s\n", "phase",
             "model", "weights", "ranks", "threads", "batch", "median", "min", "max", "unit",
             "ceiling", "share", "n", "drop");
 }

@@ -127,7 +127,8 @@ static void print_run(FILE *f, const struct answer_row *r)
     fprintf(f, ",\"ranks\":%d,\"device\":\"%s\",\"threads\":%d", comm_size(s->comm),
             ops_name(s->machine.device), s->machine.n_threads);
     json_member_string(f, "model", s->options->model, strlen(s->options->model));
-    fprintf(f, ",\"weights\":\"%s\"", s->weights_held);
+    fprintf(f, ",\"weights\":\"%s\",\"activations\":\"%s\"", s->weights_held,
+            session_activations(s->options));
     fprintf(f,
             ",\"memory\":{\"weights\":%lld,\"kv\":%lld,\"step\":%lld,\"features\":%lld,"
             "\"exchange\":%lld",

@@ -143,6 +143,7 @@ static int add_model(struct batch_settings *b, const struct session *s)
     TRY(add(b, "weights", "%s", s->weights_held));
     if (strcmp(s->weights_held, "int4") == 0)
         TRY(add(b, "int4-group", "%d", 32 << o->int4_group));
+    TRY(add(b, "activations", "%s", session_activations(o)));
     TRY(add(b, "window", "%s", o->window ? "hf" : "none"));
     TRY(add(b, "embed-scale", "%d", o->embed_scale));
     /* Sums inside a chunk are made in the order of the table's vectors, so bits depend on it. */

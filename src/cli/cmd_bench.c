@@ -17,6 +17,7 @@
 #include "bench_axes.h"
 #include "clock.h"
 #include "machine.h"
+#include "session.h"
 #include "status.h"
 #include "weights.h"
 
@@ -524,6 +525,7 @@ static int run_model(struct bench *b, const char *model)
         .model = model,
         .ranks = comm_size(b->comm),
         .text_tokens = b->options->bench_text_tokens,
+        .activations = session_activations(b->options),
         .batch = 1,
     };
     TRY(open_model(b, model));
@@ -533,6 +535,7 @@ static int run_model(struct bench *b, const char *model)
 
         if (form == WEIGHTS_AS_STORED)
             form = weights_stored_form(b->weights, &group);
+        TRY(session_check_activations(b->options, form, b->comm));
         b->row.weights = weights_name(b, form);
         for (size_t t = 0; t < b->axes.n_threads; t++)
             TRY(run_case(b, form, b->axes.threads[t]));

@@ -30,6 +30,7 @@ static int write_root(struct h5 *h, const struct session *s)
     TRY(h5_write_text_attr(h, "/", "compute", "f32"));
     TRY(h5_write_text_attr(h, "/", "window",
                            s->options->window == DECODER_WINDOW_HF ? "hf" : "none"));
+    TRY(h5_write_text_attr(h, "/", "activations", session_activations(s->options)));
     TRY(h5_write_text_attr(h, "/", "weights_digest", hex));
     return write_config(h, &s->cfg);
 }

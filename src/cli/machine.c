@@ -98,6 +98,7 @@ struct machine_params machine_params_of(const struct options *o)
 {
     return (struct machine_params){.device = (enum option_device)o->device,
                                    .isa = (enum ops_isa)o->isa,
+                                   .activations = (enum ops_activations)o->activations,
                                    .n_threads = o->threads,
                                    .share_gpu = o->share_gpu,
                                    .reproducible = o->reproducible,
@@ -146,6 +147,7 @@ int machine_open(struct machine *m, const struct machine_params *p, struct comm 
         TRY(machine_open_gpu(&m->device, p, c));
     else
         TRY(comm_agree(c, open_host_table(m, &params)));
+    TRY(comm_agree(c, ops_set_activations(m->device, p->activations)));
     name = ops_name(m->device);
     d = digest_of(name, strlen(name));
     return comm_check_same(c, what, &d, 1);

@@ -19,6 +19,7 @@ struct machine {
 struct machine_params {
     enum option_device device;
     enum ops_isa isa; /* of the CPU table */
+    enum ops_activations activations;
     int n_threads;    /* 0: this rank's share of the cores */
     /* Of machine_plan; NULL: made from these over machine_open's communicator. Borrowed. */
     const struct topology_plan *plan;

@@ -59,6 +59,7 @@ struct options {
     double logit_softcap;
     int embed_scale; /* enum option_embed_scale */
     int weights;     /* enum weights_form */
+    int activations; /* enum ops_activations */
     int int4_group;  /* 32 << it */
     int load;        /* enum weights_place */
 

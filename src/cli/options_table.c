@@ -4,7 +4,7 @@
  * they become: window as enum decoder_window, exif as enum image_exif, passes as enum
  * image_pass_order, log-level as enum log_level, embed-scale as enum option_embed_scale, device as
  * enum option_device, isa as enum ops_isa, weights as enum weights_form,
- * comm as enum comm_transport.
+ * activations as enum ops_activations, comm as enum comm_transport.
  *
  * A key stands twice where commands have different defaults for it. */
 #include "options.h"
@@ -52,6 +52,8 @@ const struct option_row option_rows[] = {
     {"weights", 'w', OPTION_CHOICE, AT(weights), "auto", 0, 0, "auto|bf16|int8|int4", NULL,
      LOADS | PLAN | COMMAND_CONVERT,
      "how the decoder's matrices are held in memory; auto is as they are stored"},
+    {"activations", 0, OPTION_CHOICE, AT(activations), "auto", 0, 0, "auto|int8", NULL,
+     RANKS | BENCH, "int8: a prompt's inputs of int8 matrices are int8, too; auto: more exact"},
     {"int4-group", 0, OPTION_CHOICE, AT(int4_group), "32", 0, 0, "32|64", NULL,
      LOADS | PLAN | COMMAND_CONVERT,
      "int4: weights of a row that share a scale and a minimum"},

@@ -94,6 +94,22 @@ static void choose_form(const struct session *s, struct engine_params *p)
     p->int4_group = group ? (int)group : 32 << s->options->int4_group;
 }
 
+const char *session_activations(const struct options *o)
+{
+    return o->activations == OPS_ACTIVATIONS_INT8 ? "int8" : "auto";
+}
+
+int session_check_activations(const struct options *o, enum weights_form form, const struct comm *c)
+{
+    if (o->activations != OPS_ACTIVATIONS_INT8 || form == WEIGHTS_INT8)
+        return OK;
+    return comm_rank(c) == 0
+               ? FAIL(ERR_USAGE,
+                      "--activations int8 goes with int8 weights: add --weights int8, or "
+                      "take a model that is stored so")
+               : ERR_USAGE;
+}
+
 int session_start(struct session *s, const struct engine_params *p)
 {
     struct machine_params machine = machine_params_of(s->options);
@@ -105,6 +121,7 @@ int session_start(struct session *s, const struct engine_params *p)
     params.decoder.window = (enum decoder_window)s->options->window;
     params.decoder.embed_scale = embed_scale_type(s);
     choose_form(s, &params);
+    TRY(session_check_activations(s->options, params.weights, s->comm));
     params.place = (enum weights_place)s->options->load;
     machine.plan = s->plan;
     TRY(machine_open(&s->machine, &machine, s->comm));
@@ -120,9 +137,11 @@ int session_start(struct session *s, const struct engine_params *p)
     s->weights_held = engine_weights(s->engine);
     memory = engine_memory_of(s->engine);
     log_root(LOG_INFO, "cli",
-             "ready: model=%s weights=%s ranks=%d device=%s threads=%d mib_per_rank=%.1f",
-             s->options->model, s->weights_held, comm_size(s->comm), ops_name(s->machine.device),
-             s->machine.n_threads, (double)memory.total / 1048576.0);
+             "ready: model=%s weights=%s activations=%s ranks=%d device=%s threads=%d "
+             "mib_per_rank=%.1f",
+             s->options->model, s->weights_held, session_activations(s->options),
+             comm_size(s->comm), ops_name(s->machine.device), s->machine.n_threads,
+             (double)memory.total / 1048576.0);
     return OK;
 }
 

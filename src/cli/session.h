@@ -32,6 +32,12 @@ int session_open(struct session *s, const struct options *o, struct comm *c,
 int session_start(struct session *s, const struct engine_params *p);
 void session_release(struct session *s);
 
+/* What --activations is in results: "auto" or "int8". */
+const char *session_activations(const struct options *o);
+/* ERR_USAGE where int8 activations are asked for beside other weights than int8; rank 0 tells. */
+int session_check_activations(const struct options *o, enum weights_form form,
+                              const struct comm *c);
+
 /* ERR_INPUT in the note unless the prompt and its answer fit the model's context. [local] */
 void session_check_length(const struct session *s, size_t n_ids, int max_new_tokens,
                           struct note *note);

@@ -82,6 +82,14 @@ void ops_set_phase(struct device *d, enum ops_phase phase)
     d->phase = phase;
 }
 
+int ops_set_activations(struct device *d, enum ops_activations a)
+{
+    if (a == OPS_ACTIVATIONS_INT8 && !d->ops->has_int8)
+        return FAIL(ERR_UNSUPPORTED, "device %s has no kernels for int8 activations", ops_name(d));
+    d->activations = a;
+    return OK;
+}
+
 int ops_alloc(struct device *d, size_t n_bytes, void **out)
 {
     return d->ops->alloc(d, n_bytes, out);

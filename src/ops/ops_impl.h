@@ -20,6 +20,7 @@ struct ops_gpu {
 struct ops {
     const char *name;
     bool is_host; /* device pointers are host pointers */
+    bool has_int8; /* linear layers heed device.activations */
     void (*close)(struct device *d);
     int (*reserve)(struct device *d, size_t max_tok, size_t max_cols);
     /* NULL: none of a device's memory */
@@ -98,11 +99,19 @@ struct ops {
 struct device {
     const struct ops *ops;
     enum ops_phase phase;
+    enum ops_activations activations;
     const struct ops_row *rows; /* [n_rows] of the step, see ops_set_rows */
     size_t n_rows;
     struct replay *replay; /* owned by the table; NULL: it records nothing */
     void *stream;  /* the table's own: a CUDA stream, NULL on the host */
     void *context; /* the table's own: library handles, limits */
 };
+
+/* Whether inputs of a linear layer on w are to become int8. */
+static inline bool ops_inputs_are_int8(const struct device *d, const struct tensor *w)
+{
+    return d->activations == OPS_ACTIVATIONS_INT8 && d->phase == OPS_PHASE_PREFILL &&
+           w->dtype == DTYPE_Q8;
+}
 
 #endif

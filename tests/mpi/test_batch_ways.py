@@ -54,7 +54,7 @@ def test_refusals():
     out = fresh("refused")
     batch(1, IMAGES, out, "--limit", 2)
     for args, words in ((["--max-new-tokens", 9], "max-new-tokens"), (["--ignore-eos"], "ignore-eos"), (["--exif", "ignore"], "exif"),
-                        (["--weights", "int8"], "weights")):
+                        (["--weights", "int8"], "weights"), (["--weights", "int8", "--activations", "int8"], "activations")):
         status, err = batch(1, IMAGES, out, *args)
         check(f"{args} are refused by name", status == 78 and words in err and "was" in err, (status, err))
     status, err = batch(2, IMAGES, out, prompt="answer en what is it?")

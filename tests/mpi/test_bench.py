@@ -11,7 +11,7 @@ import sys
 from program_case import LAUNCH, MICRO as MODEL, RANKS, check, main, program, tests_in
 
 PHASES = ["comm", "comm_tile", "load", "vision", "prefill_text", "prefill", "decode", "e2e"]
-FIELDS = {"phase", "model", "weights", "ranks", "threads", "batch", "median", "unit", "min", "max", "ms", "n", "discarded", "steady",
+FIELDS = {"phase", "model", "weights", "activations", "ranks", "threads", "batch", "median", "unit", "min", "max", "ms", "n", "discarded", "steady",
           "ceiling", "share_of_ceiling", "build", "cpu", "device"}
 
 

@@ -9,8 +9,9 @@
  * a dot product is off by at most 2^-8 (Q4: 2^-7 + 2^-16) of the sum of its |x w|, beside the f32
  * roundings of the sum, which are at most (n + 2) 2^-24 of it in any order. Inputs and products below
  * 2^-126 count as zero there. A Q8 row's scale multiplies the sum.
- * Inputs may be integers instead. Beside Q8 weights in tiles they are off by at most 2^-16 of the
- * largest |x| of their chunk. Decoding with Q8 and Q4 (ints.h): by 1 / 65000 of the largest |x| of
+ * Inputs may be integers instead: int8 if that is asked for (ops_set_activations), with the bits of
+ * ops/ref. Otherwise, beside Q8 weights in tiles, they are off by at most 2^-16 of the largest |x| of
+ * their chunk. Decoding with Q8 and Q4 (ints.h): by 1 / 65000 of the largest |x| of
  * their stretch; Q4 weights are exact there, but their two parts are summed apart, so the roundings
  * are relative to the sum of |x| (|scale q| + |minimum|). */
 #include "ints.h"
@@ -128,6 +129,13 @@ static struct choice choose(const struct mm *m)
     if (phase == OPS_PHASE_DECODE && ints_take(m->w, m->chunk))
         return in_ints[isa == OPS_ISA_AMX];
     return isa == OPS_ISA_AMX && tiles_take(m) ? in_tiles : in_bf16[phase];
+}
+
+/* Beside int8 inputs, whose dot products have the bits of ops/ref, that takes what no kernel here
+ * does: chunks of tiny models. */
+static bool is_for_ref(const struct mm *m)
+{
+    return m->n_k == 0 || (m->is_int8 && !tiles_take(m));
 }
 
 /* Every call on such a matrix ends in tiles, whose steps are 16 lines of a strip, or in integers. */
@@ -260,6 +268,7 @@ static struct mm mm_of(struct device *d, const float *x, const struct tensor *w,
         .n_k = w->dim[1],
         .w = w,
         .n_out = w->dim[0],
+        .is_int8 = ops_inputs_are_int8(d, w),
         .chunk = w->dim[1],
     };
 }
@@ -269,9 +278,9 @@ int cpu_linear(struct device *d, float *y, const float *x, const struct tensor *
 {
     struct mm m = mm_of(d, x, w, n_tok);
 
-    if (m.n_k == 0)
-        return ref_linear(d, y, x, w, bias, act, n_tok);
     m.y = y;
+    if (is_for_ref(&m))
+        return ref_linear(d, y, x, w, bias, act, n_tok);
     m.bias = bias;
     m.act = act;
     run(&m);
@@ -293,10 +302,13 @@ int cpu_linear_each(struct device *d, const struct ops_product *p, size_t n_prod
 
     for (size_t i = 0; i < n_products; i++) {
         const struct tensor *w = p[i].w;
+        struct mm one = mm_of(d, x, w, n_tok);
 
         if (w->dim[0] == 0)
             continue;
-        if (w->dim[1] == 0) {
+        one.y = p[i].y;
+        one.bias = p[i].bias;
+        if (is_for_ref(&one)) {
             TRY(ref_linear(d, p[i].y, x, w, p[i].bias, OPS_ACT_NONE, n_tok));
             continue;
         }
@@ -304,9 +316,7 @@ int cpu_linear_each(struct device *d, const struct ops_product *p, size_t n_prod
             run(m);
             n = 0;
         }
-        m[n] = mm_of(d, x, w, n_tok);
-        m[n].y = p[i].y;
-        m[n].bias = p[i].bias;
+        m[n] = one;
         if (n > 0)
             m[n - 1].next = &m[n];
         n++;
@@ -321,9 +331,9 @@ int cpu_linear_geglu(struct device *d, float *y, const float *x, const struct te
 {
     struct mm m = mm_of(d, x, w_gate, n_tok);
 
-    if (m.n_k == 0)
-        return ref_linear_geglu(d, y, x, w_gate, w_up, n_tok);
     m.y = y;
+    if (is_for_ref(&m))
+        return ref_linear_geglu(d, y, x, w_gate, w_up, n_tok);
     m.w_up = w_up;
     run(&m);
     return OK;
@@ -334,10 +344,10 @@ int cpu_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, co
 {
     struct mm m = mm_of(d, x, w, n_tok);
 
-    if (m.n_k == 0)
-        return ref_linear_fixed(d, acc, n_out_of_range, x, w, chunk_elems, limit, n_tok);
     m.acc = acc;
     m.chunk = chunk_elems;
+    if (is_for_ref(&m))
+        return ref_linear_fixed(d, acc, n_out_of_range, x, w, chunk_elems, limit, n_tok);
     m.limit = limit;
     run(&m);
     *n_out_of_range += m.n_bad;

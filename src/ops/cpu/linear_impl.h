@@ -20,6 +20,7 @@ struct mm {
     const struct tensor *w;    /* [n_out, n_k] */
     const struct tensor *w_up; /* same shape; y = gelu(x . w) * (x . w_up). NULL: no pair */
     size_t n_out;
+    bool is_int8; /* weights are Q8, and inputs become int8: OPS_ACTIVATIONS_INT8 */
 
     float *y;                  /* [n_tok, n_out]; NULL: integer sums instead */
     const struct tensor *bias; /* may be NULL */

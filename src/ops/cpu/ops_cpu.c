@@ -91,6 +91,7 @@ int ops_open_cpu(struct device **out, const struct ops_cpu_params *p)
         return FAIL(ERR_NOMEM, "device");
     c->table = plain;
     c->table.name = table_name[isa];
+    c->table.has_int8 = isa == OPS_ISA_AMX;
     c->base.ops = &c->table;
     c->isa = isa;
     c->n_threads = p->n_threads ? p->n_threads : team_n_cpus();

@@ -9,6 +9,7 @@
  *
  * Q8 weights are multiplied as bytes, with the upper and the lower bytes of 16 tokens' inputs, which
  * are then integers (tiles_bytes_amx.c): the two kinds of sums take the places of two groups of tokens.
+ * With int8 activations both places are tokens' again, and a step has twice as many elements as in bf16.
  *
  * The first cache holds a block of a panel, where it lies, if it lies in strips (all else is turned
  * first); the second holds the inputs of a stretch of K, which stream past every panel. Between blocks
@@ -21,12 +22,13 @@ enum {
     STRETCH_BYTES = 1344 << 10,
     LONG_RANGE = 32, /* panels of a range otherwise */
     N_STAGES = 2,
+    STAGE_CHUNKS = TILES_MAX_AT_ONCE,
     NEAR_BYTES = 4096, /* how far ahead weights are fetched that pass by once */
 };
 
 struct tiles_scratch {
     char lines[2][(LONG_BLOCK_STEPS + 1) * TILE_BYTES]; /* of weights that do not lie in strips */
-    float stage[N_STAGES][TILES_SUMS]; /* a chunk's sums before they are integers */
+    float stage[N_STAGES][STAGE_CHUNKS * TILES_SUMS];   /* chunks' sums before they are integers */
     char sum[SUM_BYTES]; /* [panel][group], float [TILES_SUMS] or int64_t [tokens][TILES_COLS] */
 };
 _Static_assert(sizeof(struct tiles_scratch) <= THREAD_BYTES, "a thread's scratch");
@@ -67,6 +69,17 @@ static inline __attribute__((always_inline)) void multiply(enum tiles_form form,
         _tile_stream_loadd(5, x + TILE_BYTES, STEP_BYTES);
         _tile_dpbusd(2, 5, 6);
         _tile_dpbusd(3, 5, 7);
+        return;
+    }
+    if (form == FORM_INT8 || form == FORM_INT8_HALF) {
+        _tile_dpbssd(0, 4, 6);
+        _tile_loadd(7, w1, LINE_BYTES);
+        _tile_dpbssd(1, 4, 7);
+        if (form == FORM_INT8_HALF)
+            return;
+        _tile_stream_loadd(5, x + TILE_BYTES, STEP_BYTES);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
         return;
     }
     _tile_dpbf16ps(0, 4, 6);
@@ -180,6 +193,12 @@ static __attribute__((noinline)) void visit_steps(const struct visit *v, size_t 
         return;
     case FORM_BYTES:
         steps(v, begin, end, FORM_BYTES);
+        return;
+    case FORM_INT8:
+        steps(v, begin, end, FORM_INT8);
+        return;
+    case FORM_INT8_HALF:
+        steps(v, begin, end, FORM_INT8_HALF);
     }
 }
 
@@ -193,33 +212,56 @@ static void visit_plain(float *sum, const float *next, const struct visit *v)
         take_sums(sum);
 }
 
-/* Whole chunks; the tiles are zero. Each one's sums wait in a stage and become integers beside the
- * next one's products. */
-static void visit_fixed(int64_t *sum, float stage[N_STAGES][TILES_SUMS], const struct visit *v)
+/* The chunks of a stage, n_steps in all; the last one may be short. The tiles are zero, before and
+ * afterwards. */
+static void multiply_stage(float *stage, const struct visit *v, size_t begin, size_t n_steps)
+{
+    const size_t per_chunk = tiles_chunk_steps(v->chore->m);
+
+    for (size_t s = 0; s < n_steps; s += per_chunk, stage += TILES_SUMS) {
+        visit_steps(v, begin + s, begin + (n_steps - s < per_chunk ? n_steps : s + per_chunk));
+        take_sums(stage);
+    }
+}
+
+/* |a chunk's value| <= 127^2 * elements * unit * largest scale, beside roundings. */
+static float safe_unit(const struct mm *m, const struct tiles_panel *p)
+{
+    float largest = 0.0f;
+
+    for (size_t i = 0; m->is_int8 && i < TILES_COLS; i++)
+        largest = p->scale[i] > largest ? p->scale[i] : largest;
+    return 0.99f * m->limit / (127.0f * 127.0f * (float)m->chunk * largest);
+}
+
+/* Whole chunks. A stage's sums wait there and become integers beside the next one's products. */
+static void visit_fixed(int64_t *sum, float stage[N_STAGES][STAGE_CHUNKS * TILES_SUMS],
+                        const struct visit *v)
 {
     struct tiles_chore *c = v->chore;
     const struct mm *m = c->m;
-    const size_t per_chunk = tiles_chunk_steps(m), first_token = v->group * tiles_group(m);
-    const size_t left = m->n_tok - first_token;
+    const size_t per_chunk = tiles_chunk_steps(m), most = STAGE_CHUNKS * per_chunk;
+    const size_t left = m->n_tok - v->group * tiles_group(m);
 
-    for (size_t begin = 0; begin < v->n_steps; begin += per_chunk) {
-        const size_t n = v->n_steps - begin < per_chunk ? v->n_steps - begin : per_chunk;
-        const size_t chunk = (v->step + begin) / per_chunk;
+    for (size_t begin = 0; begin < v->n_steps; begin += most) {
+        const size_t n = v->n_steps - begin < most ? v->n_steps - begin : most;
         float *const mine = stage[c->sum == stage[0]];
 
-        visit_steps(v, begin, begin + n);
-        take_sums(mine);
+        multiply_stage(mine, v, begin, n);
         tiles_chore_all(c);
-        if (chunk == 0 || c->panel.col != v->panel->col)
+        if (v->step + begin == 0 || c->panel.col != v->panel->col) {
             c->panel = *v->panel;
+            c->safe_unit = safe_unit(m, v->panel);
+        }
         c->sum = mine;
         c->fixed = sum;
         c->form = v->form;
         c->group = v->group;
-        c->chunk = chunk;
+        c->chunk = (v->step + begin) / per_chunk;
+        c->n_at_once = (n + per_chunk - 1) / per_chunk;
         c->next = 0;
         c->end = left < tiles_group(m) ? left : tiles_group(m);
-        c->at_once = (c->end + per_chunk - 1) / per_chunk;
+        c->at_once = (c->end + n - 1) / n;
     }
 }
 
@@ -300,6 +342,17 @@ static void find_weights(struct share *h, struct visit *v)
     }
 }
 
+static enum tiles_form form_of(const struct mm *m, size_t group)
+{
+    const bool is_half = m->n_tok - tiles_group(m) * group <= 16;
+
+    if (tiles_are_split(m))
+        return FORM_BYTES;
+    if (m->is_int8)
+        return is_half ? FORM_INT8_HALF : FORM_INT8;
+    return is_half ? FORM_PAIRS_HALF : FORM_PAIRS;
+}
+
 /* A block against all tokens; slot: of the panel's sums. */
 static void multiply_block(struct share *h, const struct block *b, size_t slot, struct ahead *ahead)
 {
@@ -324,9 +377,7 @@ static void multiply_block(struct share *h, const struct block *b, size_t slot, 
         load_sums(sums_of(h, slot, 0));
     for (v.group = 0; v.group < h->n_groups; v.group++) {
         v.x = tiles_x(m, v.step, v.n_steps, v.group);
-        v.form = tiles_are_bytes(m)              ? FORM_BYTES
-                 : m->n_tok - 32 * v.group <= 16 ? FORM_PAIRS_HALF
-                                                 : FORM_PAIRS;
+        v.form = form_of(m, v.group);
         if (m->acc)
             visit_fixed((int64_t *)(void *)sums_of(h, slot, v.group), h->s->stage, &v);
         else
@@ -343,7 +394,7 @@ static void begin_chore(struct share *h, const struct tiles_panel *p, size_t slo
     tiles_chore_all(c);
     c->panel = *p;
     c->sum = sums_of(h, slot, 0);
-    c->form = tiles_are_bytes(h->m) ? FORM_BYTES : FORM_PAIRS;
+    c->form = form_of(h->m, 0);
     c->next = 0;
     c->end = h->m->n_tok;
     c->at_once = (c->end + h->n_groups * h->n_steps - 1) / (h->n_groups * h->n_steps);

@@ -41,10 +41,16 @@ static inline size_t tiles_step_elems(const struct mm *m)
     return STEP_BYTES / tiles_elem_bytes(m);
 }
 
+/* Inputs beside Q8 weights are integers: of two bytes, or of one. */
+static inline bool tiles_are_split(const struct mm *m)
+{
+    return tiles_are_bytes(m) && !m->is_int8;
+}
+
 /* Tokens that share sums: two tiles of them, or the upper and the lower bytes of one. */
 static inline size_t tiles_group(const struct mm *m)
 {
-    return tiles_are_bytes(m) ? 16 : 32;
+    return tiles_are_split(m) ? 16 : 32;
 }
 
 static inline size_t tiles_n_groups(const struct mm *m)
@@ -110,15 +116,15 @@ static inline struct tiles_step tiles_step_of(const struct mm *m, size_t s)
 size_t tiles_block_steps(const struct mm *m);
 
 /* Inputs as tiles_pack_x leaves them: for each block, for each group of tokens, for each step two
- * tiles of 16 tokens by 64 bytes, the left operands: 16 tokens and 16 more as bf16, or upper and
- * lower bytes of 16. */
+ * tiles of 16 tokens by 64 bytes, the left operands: 16 tokens and 16 more as bf16 or int8,
+ * or upper and lower bytes of 16. */
 static inline char *tiles_x(const struct mm *m, size_t block_step, size_t block_steps, size_t group)
 {
     return (char *)m->packed +
            (block_step * tiles_n_groups(m) + group * block_steps) * 2 * TILE_BYTES;
 }
 
-/* Where weights are bytes, inputs are 16-bit integers times a scale for each token and chunk, in
+/* Where weights are bytes, inputs are integers times a scale for each token and chunk, in
  * m->packed behind the tiles: [token][chunk]. */
 static inline float *tiles_x_scale(const struct mm *m, size_t token)
 {
@@ -144,12 +150,13 @@ struct tiles_panel {
 };
 void tiles_panel_of(struct tiles_panel *p, const struct mm *m, size_t index);
 
-/* ---- tiles_pack_amx.c, tiles_bytes_amx.c ---- */
+/* ---- tiles_pack_amx.c, tiles_bytes_amx.c, tiles_int8_amx.c ---- */
 
 /* All of m->x into m->packed; zeros where a step skips or a chunk ends, and for tokens beyond the
  * last. */
 void tiles_pack_x(struct mm *m);
 void tiles_pack_bytes(struct mm *m);
+void tiles_pack_int8(struct mm *m);
 
 /* Steps `step` to step + n_steps of a half that is no strip, as lines; 15 zeros behind. */
 void tiles_turn(char *lines, const struct mm *m, const struct tiles_half *h, size_t step,
@@ -164,19 +171,25 @@ void tiles_few(struct mm *m);
 enum tiles_form {
     FORM_PAIRS,
     FORM_PAIRS_HALF, /* the group has no more than 16 tokens: the other tiles are not looked at */
-    FORM_BYTES,
+    FORM_BYTES,      /* inputs in two bytes */
+    FORM_INT8,       /* in one */
+    FORM_INT8_HALF,
 };
 
 /* What happens to finished sums, a token a line, while the next ones are multiplied: of a plain
- * product a whole panel's become rows of y, of a row-parallel one a chunk's become integers. */
+ * product a whole panel's become rows of y, of a row-parallel one those of a few chunks
+ * become integers: several at once read and write the sums of integers, which no first cache holds, less
+ * often. */
+enum { TILES_MAX_AT_ONCE = 3 };
 struct tiles_chore {
     const struct mm *m;
     size_t next, end, at_once; /* lines; next = end: nothing waits */
     struct tiles_panel panel;
-    const float *sum; /* [group][TILES_SUMS]; of a chunk one group's */
+    const float *sum; /* [group][TILES_SUMS]; of chunks one group's, [n_at_once][TILES_SUMS] */
     enum tiles_form form;
-    /* of a chunk: */
-    size_t group, chunk, n_chunks;
+    /* of chunks, up to TILES_MAX_AT_ONCE: */
+    size_t group, chunk, n_at_once, n_chunks; /* chunk: the first of them; n_chunks: of all */
+    float safe_unit; /* of int8 inputs: up to this one no chunk of the panel can be out of range */
     int64_t *fixed; /* [token of the group][TILES_COLS] */
     int64_t n_bad;
 };

@@ -144,8 +144,12 @@ static void few_range(struct mm *m, size_t begin, size_t end, int thread)
 {
     struct few_scratch *s = (void *)mm_thread_scratch(m, thread);
     const size_t per_chunk = tiles_chunk_steps(m), n_steps = tiles_n_steps(m);
-    struct tiles_chore c = {
-        .m = m, .n_chunks = mm_n_chunks(m), .sum = s->sum, .fixed = s->fixed, .form = FORM_PAIRS};
+    struct tiles_chore c = {.m = m,
+                            .n_at_once = 1,
+                            .n_chunks = mm_n_chunks(m),
+                            .sum = s->sum,
+                            .fixed = s->fixed,
+                            .form = FORM_PAIRS};
     const unsigned before = flush_denormals();
 
     for (size_t p = begin; p < end; p++) {

@@ -17,7 +17,7 @@ static inline __attribute__((always_inline)) struct reading reading_of(const str
 {
     struct reading r = {.form = form};
 
-    if (form != FORM_BYTES)
+    if (form == FORM_PAIRS)
         return r;
     r.x_scale = tiles_x_scale(c->m, first_token) + c->chunk;
     r.n_chunks = mm_n_chunks(c->m);
@@ -37,15 +37,16 @@ static inline __attribute__((always_inline)) __m512 value(const struct reading *
                                                           const float *line, size_t token, size_t h)
 {
     const float *const upper = line + h * TILE_ELEMS, *const lower = upper + 2 * TILE_ELEMS;
-    __m512 high, low;
+    __m512 sum, scale;
 
-    if (as->form != FORM_BYTES)
+    if (as->form == FORM_PAIRS)
         return _mm512_loadu_ps(upper);
-    high = _mm512_cvtepi32_ps(_mm512_loadu_si512(upper));
-    low = _mm512_cvtepi32_ps(_mm512_loadu_si512(lower));
-    return _mm512_mul_ps(
-        _mm512_fmadd_ps(high, _mm512_set1_ps(256.0f), low),
-        _mm512_mul_ps(_mm512_set1_ps(as->x_scale[token * as->n_chunks]), as->scale[h]));
+    sum = _mm512_cvtepi32_ps(_mm512_loadu_si512(upper));
+    if (as->form == FORM_BYTES)
+        sum = _mm512_fmadd_ps(sum, _mm512_set1_ps(256.0f),
+                              _mm512_cvtepi32_ps(_mm512_loadu_si512(lower)));
+    scale = _mm512_mul_ps(_mm512_set1_ps(as->x_scale[token * as->n_chunks]), as->scale[h]);
+    return _mm512_mul_ps(sum, scale);
 }
 
 static inline __mmask16 columns(const struct tiles_panel *p, size_t h)
@@ -114,7 +115,9 @@ static inline __attribute__((always_inline)) void finish_form(struct tiles_chore
 
 static void finish_lines(struct tiles_chore *c, size_t end)
 {
-    if (c->form == FORM_BYTES)
+    if (c->m->is_int8)
+        finish_form(c, end, FORM_INT8);
+    else if (c->form == FORM_BYTES)
         finish_form(c, end, FORM_BYTES);
     else
         finish_form(c, end, FORM_PAIRS);
@@ -140,43 +143,125 @@ static inline __attribute__((always_inline)) bool out_of_range(const __m512 v[2]
     return _mm512_cmpgt_epu32_mask(_mm512_max_epu32(a, b), limit) != 0;
 }
 
-/* The rest of a line that has columns out of range: they count, and are zero. */
-static __attribute__((noinline)) int convert_bad(int64_t *fixed, const __m512 v[2],
-                                                 const __mmask16 cols[2], float limit,
-                                                 bool is_first)
-{
-    int n_bad = 0;
+/* A line without what is out of range, which counts. */
+struct good_line {
+    __m512 v[2];
+    int n_bad;
+};
 
-    for (size_t h = 0; h < 2; h++)
-        n_bad += vec_add_fixed(fixed + 16 * h, (struct vec){_mm512_maskz_mov_ps(cols[h], v[h])},
-                               limit, is_first);
-    return n_bad;
+static __attribute__((noinline)) struct good_line without_bad(__m512 a, __m512 b,
+                                                              const __mmask16 cols[2], float limit)
+{
+    struct good_line out = {{a, b}, 0};
+
+    for (size_t h = 0; h < 2; h++) {
+        const __mmask16 good =
+            _mm512_cmp_ps_mask(_mm512_abs_ps(out.v[h]), _mm512_set1_ps(limit), _CMP_LE_OQ);
+
+        out.v[h] = _mm512_maskz_mov_ps(good, out.v[h]);
+        out.n_bad += __builtin_popcount((unsigned)(cols[h] & ~good));
+    }
+    return out;
 }
 
-/* Everything that a line needs is in registers: stores of integers could change whatever lies in
- * memory, as far as the compiler knows. */
+/* sum += v * 2^36 as integers, in range. Halves that come from memory need one instruction each, not
+ * three; and vector instructions are what this kernel is short of. */
+static inline __attribute__((always_inline)) void add_scaled(__m512i sum[2], __m512 scaled)
+{
+    __m256 half[2];
+
+    _mm512_storeu_ps(half, scaled);
+    for (size_t i = 0; i < 2; i++) {
+        __m512i q;
+
+        __asm__("vcvtps2qq %1, %0" : "=v"(q) : "m"(half[i]));
+        sum[i] = _mm512_add_epi64(sum[i], q);
+    }
+}
+
+/* A line's values times 2^36, those out of range 0. Returns how many were. */
+static inline __attribute__((always_inline)) int scaled_line(__m512 out[2],
+                                                             const struct tiles_chore *c,
+                                                             const struct reading *as,
+                                                             const float *line, size_t token,
+                                                             const __mmask16 cols[2])
+{
+    const __m512 factor = _mm512_set1_ps(0x1p36f);
+    const float limit = c->m->limit;
+    struct good_line l = {{value(as, line, token, 0), value(as, line, token, 1)}, 0};
+
+    if (__builtin_expect(out_of_range(l.v, cols, _mm512_castps_si512(_mm512_set1_ps(limit))), 0))
+        l = without_bad(l.v[0], l.v[1], cols, limit);
+    out[0] = _mm512_mul_ps(l.v[0], factor);
+    out[1] = _mm512_mul_ps(l.v[1], factor);
+    return l.n_bad;
+}
+
+/* The same of int8 whose unit is so small that nothing can be out of range. The factor is in `scale`:
+ * what that changes is below 2^-90, and so 0 either way. */
+static inline __attribute__((always_inline)) void scaled_int8(__m512 out[2], const float *line,
+                                                              float unit, const __m512 scale[2])
+{
+    for (size_t h = 0; h < 2; h++)
+        out[h] = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(line + h * TILE_ELEMS)),
+                               _mm512_mul_ps(_mm512_set1_ps(unit), scale[h]));
+}
+
+/* n_chunks and is_first are known where this is inlined. */
 static inline __attribute__((always_inline)) void convert_form(struct tiles_chore *c, size_t end,
-                                                               enum tiles_form form, bool is_first)
+                                                               enum tiles_form form, bool is_first,
+                                                               size_t n_chunks)
 {
     const struct reading as = reading_of(c, form, c->group * tiles_group(c->m));
     const __mmask16 cols[2] = {columns(&c->panel, 0), columns(&c->panel, 1)};
-    const float limit = c->m->limit, *const sum = c->sum;
-    const __m512i most = _mm512_castps_si512(_mm512_set1_ps(limit));
+    const __m512 factor = _mm512_set1_ps(0x1p36f), scale[2] = {_mm512_mul_ps(as.scale[0], factor),
+                                                               _mm512_mul_ps(as.scale[1], factor)};
+    const float *const stage = c->sum, safe_unit = c->safe_unit;
     int64_t *fixed = c->fixed + c->next * TILES_COLS;
     int n_bad = 0;
 
     for (size_t r = c->next; r < end; r++, fixed += TILES_COLS) {
-        const float *line = line_of(sum, r);
-        const __m512 v[2] = {value(&as, line, r, 0), value(&as, line, r, 1)};
+        __m512i sum[4];
 
-        if (__builtin_expect(out_of_range(v, cols, most), 0)) {
-            n_bad += convert_bad(fixed, v, cols, limit, is_first);
-            continue;
+        for (size_t i = 0; i < 4; i++)
+            sum[i] = is_first ? _mm512_setzero_si512() : _mm512_loadu_si512(fixed + 8 * i);
+        for (size_t i = 0; i < n_chunks; i++) {
+            const float *line = line_of(stage + i * TILES_SUMS, r);
+            struct reading here = as;
+            __m512 v[2];
+
+            if (form != FORM_PAIRS)
+                here.x_scale += i;
+            if (form == FORM_INT8 && here.x_scale[r * as.n_chunks] <= safe_unit)
+                scaled_int8(v, line, here.x_scale[r * as.n_chunks], scale);
+            else
+                n_bad += scaled_line(v, c, &here, line, r, cols);
+            add_scaled(sum, v[0]);
+            add_scaled(sum + 2, v[1]);
         }
-        vec_to_fixed(fixed, v[0], is_first);
-        vec_to_fixed(fixed + 16, v[1], is_first);
+        for (size_t i = 0; i < 4; i++)
+            _mm512_storeu_si512(fixed + 8 * i, sum[i]);
     }
     c->n_bad += n_bad;
+}
+
+/* The chunks that the chore is about. */
+static inline __attribute__((always_inline)) void convert_chunks(struct tiles_chore *c, size_t end,
+                                                                 enum tiles_form form)
+{
+    const bool is_first = c->chunk == 0;
+
+    switch (c->n_at_once) {
+    case 1:
+        is_first ? convert_form(c, end, form, true, 1) : convert_form(c, end, form, false, 1);
+        return;
+    case 2:
+        is_first ? convert_form(c, end, form, true, 2) : convert_form(c, end, form, false, 2);
+        return;
+    default:
+        is_first ? convert_form(c, end, form, true, TILES_MAX_AT_ONCE)
+                 : convert_form(c, end, form, false, TILES_MAX_AT_ONCE);
+    }
 }
 
 /* Of a last chunk: the sums are whole. */
@@ -198,13 +283,13 @@ static void store_lines(const struct tiles_chore *c, size_t end)
 
 static void convert_lines(struct tiles_chore *c, size_t end)
 {
-    const bool is_first = c->chunk == 0;
-
-    if (c->form == FORM_BYTES)
-        is_first ? convert_form(c, end, FORM_BYTES, true) : convert_form(c, end, FORM_BYTES, false);
+    if (c->m->is_int8)
+        convert_chunks(c, end, FORM_INT8);
+    else if (c->form == FORM_BYTES)
+        convert_chunks(c, end, FORM_BYTES);
     else
-        is_first ? convert_form(c, end, FORM_PAIRS, true) : convert_form(c, end, FORM_PAIRS, false);
-    if (c->chunk + 1 == c->n_chunks)
+        convert_chunks(c, end, FORM_PAIRS);
+    if (c->chunk + c->n_at_once == c->n_chunks)
         store_lines(c, end);
     c->next = end;
 }

@@ -56,14 +56,16 @@ static void pack_groups(void *arg, size_t begin, size_t end, int thread)
 size_t tiles_packed_bytes(const struct mm *m, size_t n_tok)
 {
     const size_t n_groups = (n_tok + tiles_group(m) - 1) / tiles_group(m);
-    const size_t scales = tiles_are_bytes(m) ? mm_n_chunks(m) * 16 * sizeof(float) : 0;
+    const size_t scales = tiles_are_bytes(m) ? mm_n_chunks(m) * tiles_group(m) * sizeof(float) : 0;
 
     return n_groups * (2 * tiles_n_steps(m) * TILE_BYTES + scales);
 }
 
 void tiles_pack_x(struct mm *m)
 {
-    if (tiles_are_bytes(m))
+    if (m->is_int8)
+        tiles_pack_int8(m);
+    else if (tiles_are_bytes(m))
         tiles_pack_bytes(m);
     else
         team_share(m->cpu, tiles_n_groups(m), 4, pack_groups, m);

@@ -35,4 +35,10 @@ static inline struct dot_w dot_w_of(const struct tensor *w, size_t row, size_t c
  * of out is overwritten with numbers that mean nothing. */
 void dot_tile(float out[][DOT_ROWS], const struct dot_x *x, const struct dot_w *w, size_t n_k);
 
+/* dot_int8.c: the same of Q8 weights with inputs that become int8; see ops.h. */
+void dot_tile_int8(float out[][DOT_ROWS], const struct dot_x *x, const struct dot_w *w, size_t n_k);
+
+typedef void dot_fn(float out[][DOT_ROWS], const struct dot_x *x, const struct dot_w *w,
+                    size_t n_k);
+
 #endif

@@ -37,10 +37,10 @@ int ref_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, co
                      const struct tensor *w, size_t chunk_elems, float limit, size_t n_tok)
 {
     const size_t n_out = w->dim[0], n_in = w->dim[1];
+    dot_fn *const dot = ops_inputs_are_int8(d, w) ? dot_tile_int8 : dot_tile;
     float dots[DOT_TOK][DOT_ROWS];
     int64_t sum[DOT_TOK][DOT_ROWS];
 
-    (void)d;
     for (size_t t = 0; t < n_tok; t += DOT_TOK) {
         const size_t n_tile = n_tok - t < DOT_TOK ? n_tok - t : DOT_TOK;
 
@@ -52,7 +52,7 @@ int ref_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, co
                 const struct dot_x tile = {x + t * n_in + k, n_in, n_tile};
                 const struct dot_w rows = dot_w_of(w, row, k);
 
-                dot_tile(dots, &tile, &rows, n_in - k < chunk_elems ? n_in - k : chunk_elems);
+                dot(dots, &tile, &rows, n_in - k < chunk_elems ? n_in - k : chunk_elems);
                 *n_out_of_range += add_chunk(sum, dots, limit, n_tile, n_rows);
             }
             for (size_t i = 0; i < n_tile; i++)

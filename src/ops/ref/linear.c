@@ -45,9 +45,9 @@ int ref_linear(struct device *d, float *y, const float *x, const struct tensor *
                const struct tensor *bias, enum ops_act act, size_t n_tok)
 {
     const size_t n_out = w->dim[0], n_in = w->dim[1];
+    dot_fn *const dot = ops_inputs_are_int8(d, w) ? dot_tile_int8 : dot_tile;
     float dots[DOT_TOK][DOT_ROWS];
 
-    (void)d;
     for (size_t t = 0; t < n_tok; t += DOT_TOK) {
         const struct dot_x tile = tile_of(x, t, n_tok, n_in);
 
@@ -57,7 +57,7 @@ int ref_linear(struct device *d, float *y, const float *x, const struct tensor *
 
             if (bias)
                 lanes_widen(b, bias->data, bias->dtype, row, rows.n);
-            dot_tile(dots, &tile, &rows, n_in);
+            dot(dots, &tile, &rows, n_in);
             if (bias || act != OPS_ACT_NONE)
                 add_bias_act(dots, b, act, tile.n);
             store(y + t * n_out + row, n_out, dots, tile.n, rows.n);
@@ -70,9 +70,9 @@ int ref_linear_geglu(struct device *d, float *y, const float *x, const struct te
                      const struct tensor *w_up, size_t n_tok)
 {
     const size_t n_out = w_gate->dim[0], n_in = w_gate->dim[1];
+    dot_fn *const dot = ops_inputs_are_int8(d, w_gate) ? dot_tile_int8 : dot_tile;
     float dots[DOT_TOK][DOT_ROWS], up[DOT_TOK][DOT_ROWS];
 
-    (void)d;
     for (size_t t = 0; t < n_tok; t += DOT_TOK) {
         const struct dot_x tile = tile_of(x, t, n_tok, n_in);
 
@@ -80,8 +80,8 @@ int ref_linear_geglu(struct device *d, float *y, const float *x, const struct te
             const struct dot_w gate_rows = dot_w_of(w_gate, row, 0),
                                up_rows = dot_w_of(w_up, row, 0);
 
-            dot_tile(dots, &tile, &gate_rows, n_in);
-            dot_tile(up, &tile, &up_rows, n_in);
+            dot(dots, &tile, &gate_rows, n_in);
+            dot(up, &tile, &up_rows, n_in);
             gate(dots, up, tile.n);
             store(y + t * n_out + row, n_out, dots, tile.n, gate_rows.n);
         }

@@ -13,6 +13,7 @@ static void ref_close(struct device *d)
 static const struct ops ref_ops = {
     .name = "ref",
     .is_host = true,
+    .has_int8 = true,
     .close = ref_close,
     .reserve = ref_reserve,
     .alloc = ref_alloc,
