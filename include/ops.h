@@ -182,14 +182,20 @@ int ops_embed(struct device *d, float *x, const int32_t *ids, const struct tenso
 /* ---- attention ----
  * Keys and values lie in pages of OPS_PAGE_TOKENS tokens. Token t, kv head g, of one layer is at
  *   base + page[t / OPS_PAGE_TOKENS] * page_stride + g * head_stride
- *        + (t % OPS_PAGE_TOKENS) * d_head
- * (in floats); page NULL means the identity. */
+ *        + (t % OPS_PAGE_TOKENS) * token_stride
+ * (in floats); page NULL means the identity. Products with all heads of a token side by side are
+ * such pages, too. */
 enum { OPS_PAGE_TOKENS = 64, OPS_MAX_D_HEAD = 512 };
 struct ops_kv {
     float *k, *v;
     const int32_t *page; /* host memory */
     size_t page_stride, head_stride;
+    size_t token_stride; /* 0: d_head */
 };
+static inline size_t ops_token_stride(const struct ops_kv *kv, size_t d_head)
+{
+    return kv->token_stride ? kv->token_stride : d_head;
+}
 /* Rotates q [n_tok, n_heads, d_head] in place and k, and stores k and v [n_tok, n_kv, d_head] into
  * kv at token positions pos0 .. pos0 + n_tok (0-based; the angle uses position + 1, as transformers
  * counts). Half-split pairs: (j, j + d/2). theta <= 0: no rotation (SigLIP). n_heads and n_kv_heads

@@ -294,7 +294,7 @@ static void check_rope_store(const struct ops_kv *kv, float theta, size_t n_kv_h
 {
     ASSERT(d_head > 0 && d_head <= OPS_MAX_D_HEAD);
     ASSERT(!(theta > 0.0f) || d_head % 2 == 0);
-    ASSERT(kv->head_stride >= OPS_PAGE_TOKENS * d_head || n_kv_heads <= 1);
+    ASSERT(kv->token_stride || kv->head_stride >= OPS_PAGE_TOKENS * d_head || n_kv_heads <= 1);
 }
 
 static void check_attention(const struct ops_attention *a)

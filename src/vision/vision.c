@@ -44,7 +44,6 @@ struct vision_step {
     float *x;               /* [n, d] residual stream              */
     float *y;               /* [n, d] normed                       */
     float *q, *k, *v;       /* [n, d_local]                        */
-    float *kept_k, *kept_v; /* pages of keys and values      */
     float *att;             /* [n, d_local]                        */
     float *ff;              /* [tp_tile_rows, ff_local]            */
     float *patches;         /* [n, 3 * patch^2]                    */
@@ -205,11 +204,6 @@ static size_t local_cols(const struct vision_config *c, const struct tp_plan *pl
     return tp_range_len(plan->vision_heads) * (size_t)c->d_head;
 }
 
-static size_t padded_tokens(const struct vision_config *c)
-{
-    return size_align((size_t)c->n_patches, OPS_PAGE_TOKENS);
-}
-
 static size_t patch_elems(const struct vision_config *c)
 {
     return 3 * (size_t)c->patch_px * (size_t)c->patch_px;
@@ -221,7 +215,6 @@ size_t vision_step_bytes(const struct model_config *cfg, const struct tp_plan *p
     const size_t n = (size_t)c->n_patches, d = (size_t)c->d_model, cols = local_cols(c, plan);
 
     return 2 * arena_round(n * d * sizeof(float)) + 4 * arena_round(n * cols * sizeof(float)) +
-           2 * arena_round(padded_tokens(c) * cols * sizeof(float)) +
            arena_round(tp_tile_rows(n) * tp_range_len(plan->vision_ff) * sizeof(float)) +
            arena_round(n * patch_elems(c) * sizeof(float));
 }
@@ -243,15 +236,14 @@ static struct vision_step take_step(const struct vision *v, struct arena *a)
         .q = arena_take(a, n * cols * sizeof(float)),
         .k = arena_take(a, n * cols * sizeof(float)),
         .v = arena_take(a, n * cols * sizeof(float)),
-        .kept_k = arena_take(a, padded_tokens(v->cfg) * cols * sizeof(float)),
-        .kept_v = arena_take(a, padded_tokens(v->cfg) * cols * sizeof(float)),
         .att = arena_take(a, n * cols * sizeof(float)),
         .ff = arena_take(a, tp_tile_rows(n) * tp_range_len(plan->vision_ff) * sizeof(float)),
         .patches = arena_take(a, n * patch_elems(v->cfg) * sizeof(float)),
     };
 }
 
-/* x += out_proj(attention(y)); every patch sees every patch. */
+/* x += out_proj(attention(y)); every patch sees every patch, whose key and value stay where the
+ * products leave them: there is no rotation and no next token. */
 static int attention_block(struct vision *v, const struct vision_layer *w,
                            const struct vision_step *s)
 {
@@ -259,11 +251,12 @@ static int attention_block(struct vision *v, const struct vision_layer *w,
                  d_head = (size_t)v->cfg->d_head;
     const size_t n_heads = tp_range_len(tp_plan_of(v->tp)->vision_heads), cols = n_heads * d_head;
     const struct ops_kv kv = {
-        .k = s->kept_k,
-        .v = s->kept_v,
+        .k = s->k,
+        .v = s->v,
         .page = NULL,
         .page_stride = OPS_PAGE_TOKENS * cols,
-        .head_stride = OPS_PAGE_TOKENS * d_head,
+        .head_stride = d_head,
+        .token_stride = cols,
     };
     const struct ops_attention a = {
         .n_tok = n,
@@ -278,7 +271,6 @@ static int attention_block(struct vision *v, const struct vision_layer *w,
         {s->q, &w->q_w, &w->q_b}, {s->k, &w->k_w, &w->k_b}, {s->v, &w->v_w, &w->v_b}};
 
     TRY(ops_linear_each(v->dev, qkv, 3, s->y, n));
-    TRY(ops_rope_store(v->dev, s->q, s->k, s->v, &kv, 0, 0.0f, n, n_heads, n_heads, d_head));
     TRY(ops_attention(v->dev, s->att, s->q, &kv, &a));
     for (size_t t = 0; t < n; t += tp_tile_rows(n)) {
         float *x = s->x + t * d;

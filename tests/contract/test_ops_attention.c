@@ -118,7 +118,7 @@ static void check_rope(struct device *d, size_t d_head, float theta, size_t pos0
           *dv = case_put(d, v, n_kv * sizeof *v);
     int32_t *page = malloc(n_pages * sizeof *page);
     struct ops_kv kv = {case_room(d, n_cache * sizeof *ck), case_room(d, n_cache * sizeof *cv),
-                        page, KV * head, head};
+                        page, KV * head, head, 0};
 
     for (size_t i = 0; i < n_pages; i++)
         page[i] = (int32_t)(n_pages - 1 - i);
@@ -192,6 +192,27 @@ static void check_errors_cancel(const float *y, const double *want, const double
     assert_true(error <= worst / 16);
 }
 
+/* Keys and values as products leave them, all heads of a token together, without a page's rest. */
+static struct ops_kv side_by_side(struct device *d, const struct attention_case *c, const float *k,
+                                  const float *v)
+{
+    const size_t n_cols = c->n_kv * c->d_head, n_bytes = c->n_keys * n_cols * sizeof *k;
+    float *dk = case_put(d, k, n_bytes), *dv = case_put(d, v, n_bytes);
+    const struct ops_kv kv = {
+        .k = case_room(d, n_bytes),
+        .v = case_room(d, n_bytes),
+        .page_stride = OPS_PAGE_TOKENS * n_cols,
+        .head_stride = c->d_head,
+        .token_stride = n_cols,
+    };
+
+    assert_int_equal(ops_rope_store(d, NULL, dk, dv, &kv, 0, 0.0f, c->n_keys, 0, c->n_kv, c->d_head),
+                     OK);
+    ops_free(d, dk);
+    ops_free(d, dv);
+    return kv;
+}
+
 /* Slots beyond n_keys are NaN: a table that reads what no query sees shows it. */
 static void check_attention(struct device *d, const struct attention_case *c, enum dtype precision)
 {
@@ -204,7 +225,7 @@ static void check_attention(struct device *d, const struct attention_case *c, en
     const double off = case_attention_rounding(d, precision);
     struct case_pages p = case_pages(k, v, c->n_keys, c->n_kv, c->d_head);
     int32_t kv_of_head[16];
-    struct ops_kv kv = p.kv;
+    struct ops_kv kv = p.kv, beside;
     struct ops_attention a = {c->n_tok,   c->pos0,     c->n_heads, kv_of_head,
                               c->d_head,  c->n_prefix, c->window,  1.0f / sqrtf((float)c->d_head),
                               c->softcap, precision};
@@ -219,6 +240,15 @@ static void check_attention(struct device *d, const struct attention_case *c, en
     case_assert_within(y, want, bound, n_q);
     if (off > 0.0)
         check_errors_cancel(y, want, bound, n_q);
+
+    if (case_query_stride(d) == 1 || c->n_keys <= 2 * OPS_PAGE_TOKENS) {
+        beside = side_by_side(d, c, k, v);
+        assert_int_equal(ops_attention(d, dy, dq, &beside, &a), OK);
+        case_get(d, one, dy, n_q * sizeof *one);
+        assert_memory_equal(one, y, n_q * sizeof *y);
+        ops_free(d, beside.k);
+        ops_free(d, beside.v);
+    }
 
     /* each query alone: the same bits */
     a.n_tok = 1;

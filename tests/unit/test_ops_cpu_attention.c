@@ -103,7 +103,7 @@ static void check_bits(enum ops_isa isa, enum ops_phase phase, enum dtype precis
     struct data y = data_of(w);
     const size_t n = w->n_tok * y.row;
     const struct ops_kv plain = {y.plain_k, y.plain_v, NULL, y.pages.kv.page_stride,
-                                 y.pages.kv.head_stride};
+                                 y.pages.kv.head_stride, 0};
     float *want = malloc(n * sizeof *want), *out = malloc(n * sizeof *out);
 
     for (int n_threads = 1; n_threads <= 3; n_threads++) {
@@ -241,7 +241,7 @@ static void a_nan_shows_where_it_is_seen(void **state)
         y.plain_k[70 * w.d_head + 5] = NAN; /* key 70 */
         attend(d, out, &w, &y,
                &(struct ops_kv){y.plain_k, y.plain_v, NULL, y.pages.kv.page_stride,
-                                y.pages.kv.head_stride},
+                                y.pages.kv.head_stride, 0},
                DTYPE_BF16, 0, w.n_tok);
         for (size_t t = 0; t < w.n_tok; t++)
             for (size_t j = 0; j < y.row; j++)

@@ -157,7 +157,7 @@ static void check_rope(const struct pair *p)
             memory[j] = calloc(n_q + 2 * n_cache, sizeof(float));
             rope_on(j ? p->cpu : p->ref, &call[i], memory[j],
                     &(struct ops_kv){memory[j] + n_q, memory[j] + n_q + n_cache, page, KV * head,
-                                     head});
+                                     head, 0});
         }
         assert_memory_equal(memory[0], memory[1], (n_q + 2 * n_cache) * sizeof(float));
         free(memory[0]);

@@ -144,7 +144,7 @@ static void convert_queries(struct flash *f, uint16_t *to, size_t first)
  * The values are fetched meanwhile, because pack_values reads them across their rows. */
 static void pack_keys(const struct flash *f, size_t key, size_t n, size_t at, struct interval seen)
 {
-    const size_t d = f->task->a->d_head;
+    const size_t d = f->task->a->d_head, stride = ops_token_stride(f->task->kv, d);
     const float *k = f->task->kv->k + at, *v = f->task->kv->v + at;
 
     for (size_t s = 0; s < n; s++) {
@@ -152,12 +152,12 @@ static void pack_keys(const struct flash *f, size_t key, size_t n, size_t at, st
         uint16_t *to = f->packed->k + (key + s) / 16 * f->n_depths * OPERAND + s % 16 * DEPTH;
 
         for (size_t i = 0; i < f->n_depths; i++)
-            _mm512_storeu_si512(to + i * OPERAND, there
-                                                      ? narrow(k + s * d + i * DEPTH, d - i * DEPTH,
-                                                               _mm512_set1_ps(1.0f))
-                                                      : _mm512_setzero_si512());
+            _mm512_storeu_si512(to + i * OPERAND,
+                                there ? narrow(k + s * stride + i * DEPTH, d - i * DEPTH,
+                                               _mm512_set1_ps(1.0f))
+                                      : _mm512_setzero_si512());
         for (size_t i = 0; there && i < d; i += 16)
-            _mm_prefetch((const char *)(v + s * d + i), _MM_HINT_T0);
+            _mm_prefetch((const char *)(v + s * stride + i), _MM_HINT_T0);
     }
 }
 
@@ -165,7 +165,7 @@ static void pack_keys(const struct flash *f, size_t key, size_t n, size_t at, st
 static void pack_values(const struct flash *f, size_t key, size_t n, size_t at,
                         struct interval seen)
 {
-    const size_t d = f->task->a->d_head;
+    const size_t d = f->task->a->d_head, stride = ops_token_stride(f->task->kv, d);
     const float *v = f->task->kv->v + at;
 
     for (size_t strip = 0; strip < f->n_strips; strip++) {
@@ -183,7 +183,7 @@ static void pack_values(const struct flash *f, size_t key, size_t n, size_t at,
 
                     pair[j] =
                         _mm512_maskz_loadu_ps(s >= seen.begin && s < seen.end ? part : (__mmask16)0,
-                                              v + s * d + strip * 16);
+                                              v + s * stride + strip * 16);
                 }
                 x[i].v = _mm512_castsi512_ps(narrow_pairs(pair[0], pair[1]));
             }

@@ -50,14 +50,14 @@ static inline __attribute__((always_inline)) void outer(struct vec acc[STEP][2],
 }
 
 /* Rows of score beyond n_keys repeat the last. */
-static void tile_scores(struct tile *t, const float *k, size_t n_keys, size_t d)
+static void tile_scores(struct tile *t, const float *k, size_t stride, size_t n_keys, size_t d)
 {
     for (size_t s = 0; s < n_keys; s += STEP) {
         struct vec acc[STEP][2];
         const float *x[STEP];
 
         for (size_t i = 0; i < STEP; i++) {
-            x[i] = k + size_least(s + i, n_keys - 1) * d;
+            x[i] = k + size_least(s + i, n_keys - 1) * stride;
             acc[i][0] = acc[i][1] = vec_zero();
         }
         outer(acc, x, 1, (const float(*)[TILE])t->q, d);
@@ -100,7 +100,8 @@ static void tile_softmax(struct tile *t, struct interval seen, float cap)
 }
 
 /* The last step repeats column d - 1; out has room for it. */
-static void tile_values(struct tile *t, const float *v, struct interval seen, size_t d)
+static void tile_values(struct tile *t, const float *v, size_t stride, struct interval seen,
+                        size_t d)
 {
     for (size_t j = 0; j < d; j += STEP) {
         struct vec acc[STEP][2];
@@ -108,11 +109,11 @@ static void tile_values(struct tile *t, const float *v, struct interval seen, si
 
         for (size_t i = 0; i < STEP; i++)
             for (size_t h = 0; h < 2; h++) {
-                x[i] = v + seen.begin * d + size_least(j + i, d - 1);
+                x[i] = v + seen.begin * stride + size_least(j + i, d - 1);
                 acc[i][h] = vec_mul_add(vec_load(t->out[j + i] + h * VEC),
                                         vec_load(t->factor + h * VEC), vec_zero());
             }
-        outer(acc, x, d, (const float(*)[TILE])(t->score + seen.begin), seen.end - seen.begin);
+        outer(acc, x, stride, (const float(*)[TILE])(t->score + seen.begin), seen.end - seen.begin);
         for (size_t i = 0; i < STEP; i++) {
             vec_store(t->out[j + i], acc[i][0]);
             vec_store(t->out[j + i] + VEC, acc[i][1]);
@@ -192,7 +193,7 @@ static struct interval tile_block(struct tile *t, size_t first)
 
 static void tile_run(struct tile *t, const struct attention_task *task, size_t row0, size_t n)
 {
-    const size_t d = task->a->d_head;
+    const size_t d = task->a->d_head, stride = ops_token_stride(task->kv, d);
     const struct interval all = task_all_keys(task, row0, n);
 
     tile_load(t, task, row0, n);
@@ -203,9 +204,9 @@ static void tile_run(struct tile *t, const struct attention_task *task, size_t r
 
         if (seen.begin >= seen.end)
             continue;
-        tile_scores(t, task->kv->k + at, seen.end, d);
+        tile_scores(t, task->kv->k + at, stride, seen.end, d);
         tile_softmax(t, seen, task->a->softcap);
-        tile_values(t, task->kv->v + at, seen, d);
+        tile_values(t, task->kv->v + at, stride, seen, d);
     }
     tile_store(t, task, row0, n);
 }
@@ -226,14 +227,15 @@ static inline __attribute__((always_inline)) void item_scores(float score[][OPS_
                                                               const float *k, struct interval seen,
                                                               size_t n_heads)
 {
-    const size_t d = item->a->d_head, whole = d / VEC * VEC;
+    const size_t d = item->a->d_head, whole = d / VEC * VEC,
+                 stride = ops_token_stride(item->kv, d);
 
     for (size_t s = seen.begin / 4 * 4; s < seen.end; s += 4) {
         struct vec acc[MAX_HEADS][4];
         const float *x[4];
 
         for (size_t i = 0; i < 4; i++) {
-            x[i] = k + size_least(size_most(s + i, seen.begin), seen.end - 1) * d;
+            x[i] = k + size_least(size_most(s + i, seen.begin), seen.end - 1) * stride;
             for (size_t h = 0; h < n_heads; h++)
                 acc[h][i] = vec_zero();
         }
@@ -282,8 +284,8 @@ static inline __attribute__((always_inline)) void item_columns(
     const struct attention_item *item, const float *v, float p[][OPS_PAGE_TOKENS],
     struct interval seen, const float factor[], size_t col, size_t width, size_t n_heads)
 {
-    const size_t d = item->a->d_head, n = (width + VEC - 1) / VEC;
-    const size_t part = width % VEC;
+    const size_t stride = ops_token_stride(item->kv, item->a->d_head);
+    const size_t n = (width + VEC - 1) / VEC, part = width % VEC;
     struct vec acc[MAX_HEADS][COLUMNS / VEC];
 
     for (size_t h = 0; h < n_heads; h++)
@@ -292,7 +294,7 @@ static inline __attribute__((always_inline)) void item_columns(
                                     vec_zero());
     for (size_t s = seen.begin; s < seen.end; s++)
         for (size_t i = 0; i < n; i++) {
-            const float *x = v + s * d + col + i * VEC;
+            const float *x = v + s * stride + col + i * VEC;
             const struct vec a = part ? vec_load_part(x, part) : vec_load(x);
 
             for (size_t h = 0; h < n_heads; h++)

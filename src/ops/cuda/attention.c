@@ -28,32 +28,35 @@ static int send_pages(struct device *d, const int32_t *page, size_t n)
     return cuda_upload(d, c->list.pages, page, n * sizeof *page);
 }
 
-/* Pages of one sequence's tokens 0 .. n_keys. */
+/* Keys and values of so many floats a token and head; which pages, and whose, is not said yet. */
+static struct kernel_pages pages_of(const struct ops_kv *kv, size_t d_head)
+{
+    return (struct kernel_pages){.k = kv->k,
+                                 .v = kv->v,
+                                 .page_stride = kv->page_stride,
+                                 .head_stride = kv->head_stride,
+                                 .token_stride = ops_token_stride(kv, d_head)};
+}
+
+/* Pages of one sequence's tokens 0 .. n_keys; the rest of out is there. */
 static int sequence_pages(struct device *d, const struct ops_kv *kv, size_t pos0, size_t n_prefix,
                           size_t n_keys, struct kernel_pages *out)
 {
     if (kv->page)
         TRY(send_pages(d, kv->page, (n_keys + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS));
-    *out = (struct kernel_pages){.k = kv->k,
-                                 .v = kv->v,
-                                 .pages = kv->page ? cuda_of(d)->list.pages : NULL,
-                                 .pos0 = (uint32_t)pos0,
-                                 .n_prefix = (uint32_t)n_prefix,
-                                 .page_stride = kv->page_stride,
-                                 .head_stride = kv->head_stride};
+    out->pages = kv->page ? cuda_of(d)->list.pages : NULL;
+    out->pos0 = (uint32_t)pos0;
+    out->n_prefix = (uint32_t)n_prefix;
     return OK;
 }
 
-static struct kernel_pages row_pages(const struct device *d, const struct ops_kv *kv)
+static struct kernel_pages row_pages(const struct device *d, const struct ops_kv *kv, size_t d_head)
 {
-    const struct cuda_lists *l = &cuda_of(d)->list;
+    struct kernel_pages p = pages_of(kv, d_head);
 
-    return (struct kernel_pages){.k = kv->k,
-                                 .v = kv->v,
-                                 .pages = l->row_pages,
-                                 .rows = l->rows,
-                                 .page_stride = kv->page_stride,
-                                 .head_stride = kv->head_stride};
+    p.pages = cuda_of(d)->list.row_pages;
+    p.rows = cuda_of(d)->list.rows;
+    return p;
 }
 
 /* Keys that a row's list must cover: its own token, and all of the prefix while it is inside. */
@@ -143,6 +146,7 @@ int cuda_rope_store(struct device *d, float *q, const float *k, const float *v,
     struct kernel_rope r = {.q = q,
                             .k = k,
                             .v = v,
+                            .to = pages_of(kv, d_head),
                             .n_rows = (uint32_t)n_tok,
                             .n_heads = (uint32_t)n_heads,
                             .n_kv_heads = (uint32_t)n_kv_heads,
@@ -159,7 +163,7 @@ int cuda_rope_store_rows(struct device *d, float *q, const float *k, const float
     struct kernel_rope r = {.q = q,
                             .k = k,
                             .v = v,
-                            .to = row_pages(d, kv),
+                            .to = row_pages(d, kv, d_head),
                             .n_rows = (uint32_t)d->n_rows,
                             .n_heads = (uint32_t)n_heads,
                             .n_kv_heads = (uint32_t)n_kv_heads,
@@ -231,7 +235,8 @@ static bool tensor_cores_take(const struct device *d, const struct ops_kv *kv,
                               const struct ops_attention *a)
 {
     return d->phase == OPS_PHASE_PREFILL && a->precision == DTYPE_BF16 && a->d_head <= 256 &&
-           a->d_head % 4 == 0 && kv->page_stride % 4 == 0 && kv->head_stride % 4 == 0;
+           a->d_head % 4 == 0 && kv->page_stride % 4 == 0 && kv->head_stride % 4 == 0 &&
+           kv->token_stride % 4 == 0;
 }
 
 int cuda_attention(struct device *d, float *out, const float *q, const struct ops_kv *kv,
@@ -245,6 +250,7 @@ int cuda_attention(struct device *d, float *out, const float *q, const struct op
     attention_args(&k, out, q, a);
     k.n_rows = (uint32_t)a->n_tok;
     k.max_keys = (uint32_t)(first > last ? first : last);
+    k.kv = pages_of(kv, a->d_head);
     TRY(sequence_pages(d, kv, a->pos0, a->n_prefix, k.max_keys, &k.kv));
     if (!tensor_cores_take(d, kv, a))
         return attend_in_f32(c, &k);
@@ -258,7 +264,7 @@ int cuda_attention_rows(struct device *d, float *out, const float *q, const stru
     struct kernel_attention k;
 
     attention_args(&k, out, q, a);
-    k.kv = row_pages(d, kv);
+    k.kv = row_pages(d, kv, a->d_head);
     k.n_rows = (uint32_t)d->n_rows;
     k.max_keys = (uint32_t)cuda_of(d)->max_keys;
     return attend_in_f32(cuda_of(d), &k);

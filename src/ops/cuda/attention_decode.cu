@@ -43,7 +43,7 @@ __device__ __forceinline__ void scores(const struct kernel_attention &a, const s
     const uint32_t warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
 
     for (uint32_t t = s.keys.begin + warp; t < s.keys.end; t += WARPS) {
-        const float *k = a.kv.k + page_offset(a.kv, s.row, t, s.kv, a.d_head);
+        const float *k = a.kv.k + page_offset(a.kv, s.row, t, s.kv);
         float dot[HEADS] = {};
 
         for (uint32_t j = lane; j < a.d_head; j += WARP) {
@@ -116,7 +116,7 @@ static __global__ void __launch_bounds__(THREADS)
         float out[HEADS] = {};
 
         for (uint32_t t = s.keys.begin; t < s.keys.end; t++) {
-            const float v = a.kv.v[page_offset(a.kv, s.row, t, s.kv, a.d_head) + j];
+            const float v = a.kv.v[page_offset(a.kv, s.row, t, s.kv) + j];
 
 #pragma unroll
             for (uint32_t h = 0; h < HEADS; h++)

@@ -54,7 +54,7 @@ __device__ __forceinline__ void fetch(struct tile_memory<D> *tile, const struct 
     for (uint32_t i = threadIdx.x; i < tile->KEYS * n; i += THREADS) {
         const uint32_t key = i / n, t = first + key, j = i % n * 4;
         const bool seen = t >= b.keys.begin && t < b.keys.end;
-        const size_t at = seen ? page_offset(a.kv, 0, t, b.group.kv, a.d_head) + j : 0;
+        const size_t at = seen ? page_offset(a.kv, 0, t, b.group.kv) + j : 0;
 
         ptx_copy_async_16(&tile->arriving[key][j], from + at, seen ? 16 : 0);
     }

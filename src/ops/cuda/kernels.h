@@ -70,7 +70,7 @@ struct kernel_pages {
     const int32_t *pages;          /* NULL: the identity */
     const struct kernel_row *rows; /* [n_rows]; NULL: row i is token pos0 + i of one sequence */
     uint32_t pos0, n_prefix;
-    size_t page_stride, head_stride; /* elements */
+    size_t page_stride, head_stride, token_stride; /* elements */
 };
 struct kernel_rope {
     float *q;

@@ -29,12 +29,12 @@ __device__ __forceinline__ struct interval row_keys(const struct kernel_pages &k
 
 // Offset of token t of KV head g, in elements; `row` says whose page list it is.
 __device__ __forceinline__ size_t page_offset(const struct kernel_pages &kv, uint32_t row,
-                                              uint32_t t, uint32_t g, uint32_t d_head)
+                                              uint32_t t, uint32_t g)
 {
     const uint32_t index = t / KERNEL_PAGE_TOKENS, first = kv.rows ? kv.rows[row].first_page : 0;
     const size_t page = kv.pages ? (size_t)kv.pages[first + index] : index;
 
-    return page * kv.page_stride + g * kv.head_stride + (size_t)(t % KERNEL_PAGE_TOKENS) * d_head;
+    return page * kv.page_stride + g * kv.head_stride + t % KERNEL_PAGE_TOKENS * kv.token_stride;
 }
 
 #endif

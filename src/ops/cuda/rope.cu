@@ -12,14 +12,13 @@ struct place {
     size_t at; // of the token's first element in a head's page
 };
 
-__device__ __forceinline__ struct place place_of(const struct kernel_pages &to, uint32_t row,
-                                                 uint32_t d_head)
+__device__ __forceinline__ struct place place_of(const struct kernel_pages &to, uint32_t row)
 {
     const uint32_t pos = row_position(to, row);
     const uint32_t index = pos / KERNEL_PAGE_TOKENS, first = to.rows ? to.rows[row].first_page : 0;
     const size_t page = to.pages ? (size_t)to.pages[first + index] : index;
 
-    return {pos, page * to.page_stride + (size_t)(pos % KERNEL_PAGE_TOKENS) * d_head};
+    return {pos, page * to.page_stride + pos % KERNEL_PAGE_TOKENS * to.token_stride};
 }
 
 // Heads come first, then KV heads.
@@ -31,7 +30,7 @@ static __global__ void rope_store(struct kernel_rope r)
 
     if (row_position(r.to, row) == KERNEL_NO_POS)
         return;
-    const struct place place = place_of(r.to, row, r.d_head);
+    const struct place place = place_of(r.to, row);
     const size_t from = ((size_t)row * r.n_kv_heads + g) * r.d_head;
     const size_t to = place.at + g * r.to.head_stride;
     const float *in = is_key ? r.k + from : r.q + ((size_t)row * r.n_heads + head) * r.d_head;

@@ -53,19 +53,25 @@ static struct interval in_block(struct interval keys, size_t first)
     return (struct interval){begin, end < OPS_PAGE_TOKENS ? end : OPS_PAGE_TOKENS};
 }
 
+/* Keys or values of a head in a block. */
+struct block {
+    float *at;
+    size_t stride, d_head;
+};
+
 /* score[t][s] = q_t . k_s for the whole block; keys outside an interval give numbers nobody uses.
  * */
-static void block_scores(struct tile *tile, const struct dot_x *q, float *k, size_t n_keys,
-                         size_t d_head)
+static void block_scores(struct tile *tile, const struct dot_x *q, const struct block *k,
+                         size_t n_keys)
 {
     const struct tensor block = {
-        .data = k, .dtype = DTYPE_F32, .n_dims = 2, .dim = {n_keys, d_head}};
+        .data = k->at, .dtype = DTYPE_F32, .n_dims = 2, .dim = {n_keys, k->stride}};
     float dots[DOT_TOK][DOT_ROWS];
 
     for (size_t s = 0; s < n_keys; s += DOT_ROWS) {
         const struct dot_w keys = dot_w_of(&block, s, 0);
 
-        dot_tile(dots, q, &keys, d_head);
+        dot_tile(dots, q, &keys, k->d_head);
         for (size_t t = 0; t < q->n; t++)
             memcpy(&tile->score[t][s], dots[t], keys.n * sizeof(float));
     }
@@ -114,23 +120,25 @@ LANES_INLINE void add_values_slice(float *restrict out, const float *restrict v,
         out[j] = o[j];
 }
 
-LANES_CLONES static void add_values(float *out, const float *v, const float *p,
-                                    struct interval seen, float factor, size_t d_head)
+LANES_CLONES static void add_values(float *out, const struct block *v, const float *p,
+                                    struct interval seen, float factor)
 {
+    const size_t d = v->d_head;
     size_t j = 0;
 
-    for (; j + 64 <= d_head; j += 64)
-        add_values_slice(out + j, v + j, d_head, p, seen, factor, 64);
-    for (; j + 8 <= d_head; j += 8)
-        add_values_slice(out + j, v + j, d_head, p, seen, factor, 8);
-    for (; j < d_head; j++)
-        add_values_slice(out + j, v + j, d_head, p, seen, factor, 1);
+    for (; j + 64 <= d; j += 64)
+        add_values_slice(out + j, v->at + j, v->stride, p, seen, factor, 64);
+    for (; j + 8 <= d; j += 8)
+        add_values_slice(out + j, v->at + j, v->stride, p, seen, factor, 8);
+    for (; j < d; j++)
+        add_values_slice(out + j, v->at + j, v->stride, p, seen, factor, 1);
 }
 
 /* One head of up to DOT_TOK queries, from tile->query[].keys to .out. */
 static void attend(struct tile *tile, const struct dot_x *q, const struct ops_kv *kv, size_t head,
                    const struct ops_attention *a)
 {
+    const size_t stride = ops_token_stride(kv, a->d_head);
     struct interval all = tile->query[0].keys;
 
     for (size_t t = 1; t < tile->n; t++) {
@@ -144,8 +152,9 @@ static void attend(struct tile *tile, const struct dot_x *q, const struct ops_kv
         const size_t index = first / OPS_PAGE_TOKENS,
                      page = kv->page ? (size_t)kv->page[index] : index;
         const size_t at = page * kv->page_stride + head * kv->head_stride;
+        const struct block k = {kv->k + at, stride, a->d_head}, v = {kv->v + at, stride, a->d_head};
 
-        block_scores(tile, q, kv->k + at, in_block(all, first).end, a->d_head);
+        block_scores(tile, q, &k, in_block(all, first).end);
         for (size_t t = 0; t < tile->n; t++) {
             struct query *y = &tile->query[t];
             const struct interval seen = in_block(y->keys, first);
@@ -154,7 +163,7 @@ static void attend(struct tile *tile, const struct dot_x *q, const struct ops_kv
             if (seen.begin >= seen.end)
                 continue;
             y->sum = block_softmax(tile->score[t], seen, a, &y->max, &factor) + y->sum * factor;
-            add_values(y->out, kv->v + at, tile->score[t], seen, factor, a->d_head);
+            add_values(y->out, &v, tile->score[t], seen, factor);
         }
     }
 }

@@ -52,6 +52,7 @@ int ref_rope_store(struct device *d, float *q, const float *k, const float *v,
                    const struct ops_kv *kv, size_t pos0, float theta, size_t n_tok, size_t n_heads,
                    size_t n_kv_heads, size_t d_head)
 {
+    const size_t stride = ops_token_stride(kv, d_head);
     struct rotation r;
 
     (void)d;
@@ -68,7 +69,7 @@ int ref_rope_store(struct device *d, float *q, const float *k, const float *v,
             rotate(row, row, &r, d_head);
         }
         for (size_t g = 0; g < n_kv_heads; g++) {
-            const size_t at = page * kv->page_stride + g * kv->head_stride + in_page * d_head;
+            const size_t at = page * kv->page_stride + g * kv->head_stride + in_page * stride;
             const size_t from = (t * n_kv_heads + g) * d_head;
 
             rotate(kv->k + at, k + from, &r, d_head);
