@@ -47,7 +47,7 @@ struct bench_account {
 };
 
 struct bench_row {
-    const char *phase, *model, *weights, *activations, *device, *unit;
+    const char *phase, *model, *weights, *activations, *greedy, *device, *unit;
     int ranks, threads, batch, text_tokens, new_tokens;
     struct bench_summary rate; /* in unit */
     struct bench_summary ms;   /* milliseconds of one unit of work */

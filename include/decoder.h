@@ -62,6 +62,15 @@ int decoder_step(struct decoder *d, struct arena *step, const struct kvcache *kv
  * soft-capped. */
 int decoder_logits(struct decoder *d, struct arena *step, const float *x, size_t n_rows,
                    float *logits_local);
+/* Greedy choices alone may go through a screen (ops_screen.h): after weights_load, for steps of up to
+ * max_rows rows. Tells the log where there is nothing to screen. [local] */
+int decoder_screen(struct decoder *d, size_t max_rows);
+size_t decoder_screen_bytes(const struct model_config *cfg, const struct tp_plan *plan,
+                            size_t max_rows);
+const struct ops_screen *decoder_screen_of(const struct decoder *d); /* NULL: none */
+/* Final norm and tp_choose_screened of the rows of x; logits as above, scratch. Collective. */
+int decoder_choose(struct decoder *d, struct arena *step, const float *x, size_t n_rows,
+                   float *logits_local);
 /* Final norm of all rows, for the tap only. */
 int decoder_show_final_norm(struct decoder *d, struct arena *step, const float *x, size_t n_tok,
                             const struct tap *tap);

@@ -24,6 +24,11 @@ struct engine;
  * as ranks and there is more than one rank. */
 enum engine_vision { ENGINE_VISION_TENSOR, ENGINE_VISION_DATA, ENGINE_VISION_AUTO };
 
+/* How a greedy token is found: among all logits, or through a screen (ops_screen.h), which reads fewer
+ * bytes, finds the same token and knows no log-probabilities. A replica that screens answers neither
+ * with beams nor by sampling, and shows no logits. */
+enum engine_greedy { ENGINE_GREEDY_FULL, ENGINE_GREEDY_SCREENED };
+
 struct engine_params {
     struct decoder_params decoder;
     enum weights_form weights; /* how the decoder's matrices are held */
@@ -35,9 +40,10 @@ struct engine_params {
     int max_beams;
     int max_seqs; /* requests that share decode steps; 0: none, engine_generate only */
     enum engine_vision vision;
+    enum engine_greedy greedy;
 };
 
-struct engine_memory { /* bytes of this rank */
+struct engine_memory { /* bytes of this rank; weights: with the copy that a screen is */
     size_t weights, kv, step, features, exchange, total;
 };
 
@@ -57,6 +63,11 @@ int engine_plan_bytes(struct engine_memory *out, const struct engine_model *m,
 size_t engine_weight_bytes(const struct engine_model *m, enum weights_form form, int int4_group,
                            const struct tp_plan *plan);
 
+/* What a screen for steps of n_rows rows would add, where there are kernels for it; 0 beside
+ * quantised weights. */
+size_t engine_screen_bytes(const struct engine_model *m, enum weights_form form,
+                           const struct tp_plan *plan, size_t n_rows);
+
 /* Collective. Borrowed: comm, device. cfg is copied. w is read during the call only. */
 int engine_create(struct engine **out, const struct model_config *cfg,
                   const struct engine_params *p, struct weights *w, struct device *d,
@@ -64,6 +75,8 @@ int engine_create(struct engine **out, const struct model_config *cfg,
 void engine_destroy(struct engine *e); /* NULL is fine */
 struct engine_memory engine_memory_of(const struct engine *e);
 const struct model_config *engine_config(const struct engine *e);
+/* What its screen has done so far; zeros without one. */
+struct ops_screen_counts engine_screen_counts(const struct engine *e);
 /* How the decoder's matrices are held: "f32", "bf16", "f16", "int8" or "int4". */
 const char *engine_weights(const struct engine *e);
 
@@ -98,7 +111,7 @@ struct answer {
     int32_t *tokens; /* [max_new_tokens], caller's memory; an eos that ended it is included */
     int n_tokens;
     enum finish finish;
-    double logprob; /* sum of log-softmax of the capped logits over tokens */
+    double logprob; /* sum of log-softmax of the capped logits over tokens; NaN: screened */
     double score;   /* beams: logprob / n_tokens^length_penalty */
     int64_t prefill_us, decode_us;
 };

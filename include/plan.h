@@ -118,6 +118,7 @@ struct plan_job {
     struct engine_model model;
     enum weights_form form; /* of the decoder's matrices */
     int int4_group;
+    enum engine_greedy greedy; /* of memory alone: the rates are those of all logits */
     struct cost_weights weights;
     struct cost_machine machine;
     int nodes, ranks_per_node;

@@ -15,6 +15,7 @@
 #include "comm.h"
 #include "config.h"
 #include "ops.h"
+#include "ops_screen.h"
 #include "ops_step.h"
 
 /* [begin, end) */
@@ -109,6 +110,10 @@ int tp_log_sum_exp(struct tp *t, const float *logits_local, size_t n_rows, const
  * collective; n_rows <= OPS_MAX_ROWS. */
 int tp_choose(struct tp *t, const float *logits_local, size_t n_rows);
 int tp_chosen(struct tp *t, size_t n_rows, float *value, int32_t *id, double *log_sum);
+/* The same choice through a screen (ops_screen.h): logits, scratch, are made here, of
+ * x [n_rows, n_cols]. There are no sums: log_sum is NULL in the tp_chosen that follows. */
+int tp_choose_screened(struct tp *t, const float *x, const struct ops_head *head, float *logits,
+                       size_t n_rows);
 /* As ops_replay and ops_step_rows (ops_step.h), for calls that exchange among themselves; s->agree
  * is the group's. Plainly where sums come to host memory on their way. Collective. */
 int tp_replay(struct tp *t, const struct ops_stretch *s);

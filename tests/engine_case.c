@@ -72,6 +72,7 @@ int engine_case_open(struct engine_case *x, struct comm *c, const struct engine_
         .max_beams = 1,
         .max_seqs = p->max_seqs,
         .vision = p->vision,
+        .greedy = p->greedy,
     };
     struct weights_stats stats;
 

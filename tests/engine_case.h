@@ -29,6 +29,7 @@ struct engine_case_params {
     enum engine_vision vision;
     enum weights_form form;
     enum decoder_window window;
+    enum engine_greedy greedy;
     bool cuda_shim; /* the CUDA kernels, on the host, instead of a table */
 };
 int engine_case_open(struct engine_case *x, struct comm *c, const struct engine_case_params *p);

@@ -165,6 +165,16 @@ static double step_bytes(const struct model_config *c, const struct tp_plan *who
     return cost_of_step(c, whole, w, 1, context).bytes + norms * w->text_bytes;
 }
 
+/* Of them, what a screen leaves unread: its copy has a byte for each element of the embedding. The
+ * rows that are read exactly are few. */
+static double unread_bytes(const struct bench_subject *s)
+{
+    const struct text_config *t = &engine_config(s->engine)->text;
+    const struct ops_screen_counts n = engine_screen_counts(s->engine);
+
+    return n.n_tok > n.n_full ? (s->matrix_bytes - 1) * t->d_model * t->n_vocab : 0;
+}
+
 static struct work work_of(enum bench_figure figure, const struct bench_subject *s)
 {
     const struct model_config *c = engine_config(s->engine);
@@ -176,7 +186,7 @@ static struct work work_of(enum bench_figure figure, const struct bench_subject 
     const double text = n * (prompt.flops + prompt.step_flops), steps = s->n_new - 1;
     /* The cache grows by one token a step: its mean length, of all sequences together. */
     const size_t context = (size_t)s->batch * (s->n_ids + (size_t)s->n_new / 2);
-    const double step = step_bytes(c, &whole, &w, (double)context);
+    const double step = step_bytes(c, &whole, &w, (double)context) - unread_bytes(s);
 
     switch (figure) {
     case BENCH_FIGURE_VISION:

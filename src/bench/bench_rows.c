@@ -28,6 +28,7 @@ static size_t fields_of(struct field *out, const struct bench_row *r, const char
         {.key = "model", .text = r->model},
         {.key = "weights", .text = r->weights},
         {.key = "activations", .text = r->activations},
+        {.key = "greedy", .text = r->greedy},
         {.key = "ranks", .number = r->ranks},
         {.key = "threads", .number = r->threads},
         {.key = "batch", .number = r->batch},
@@ -117,9 +118,9 @@ static void print_text(FILE *f, const struct bench_row *r)
 
     if (r->ceiling > 0)
         snprintf(ceiling, sizeof ceiling, "%.4g", r->ceiling);
-    fprintf(f, "%-12s %-24s %-9s %5d %7d %5d %10.4g %10.4g %10.4g %-9s %10s ", r->phase, r->model,
-            forms_of(r, forms, sizeof forms), r->ranks, r->threads, r->batch, r->rate.median,
-            r->rate.min, r->rate.max, r->unit, ceiling);
+    fprintf(f, "%-12s %-24s %-9s %-8s %5d %7d %5d %10.4g %10.4g %10.4g %-9s %10s ", r->phase,
+            r->model, forms_of(r, forms, sizeof forms), r->greedy, r->ranks, r->threads, r->batch,
+            r->rate.median, r->rate.min, r->rate.max, r->unit, ceiling);
     if (r->ceiling > 0)
         fprintf(f, "%5.1f %%", 100 * r->share);
     else
@@ -200,9 +201,9 @@ void bench_rows_begin(FILE *f, enum bench_form form)
     topology_cpu_name(cpu);
     fprintf(f, "# paligrid %s, %s\n# began %s on %s %s %s, %s\n", build_version(), build_flags(),
             now, machine.sysname, machine.release, machine.nodename, cpu);
-    fprintf(f, "# %-10s %-24s %-9s %5s %7s %5s %10s %10s %10s %-9s %10s %7s %4s %4s\n", "phase",
-            "model", "weights", "ranks", "threads", "batch", "median", "min", "max", "unit",
-            "ceiling", "share", "n", "drop");
+    fprintf(f, "# %-10s %-24s %-9s %-8s %5s %7s %5s %10s %10s %10s %-9s %10s %7s %4s %4s\n",
+            "phase", "model", "weights", "greedy", "ranks", "threads", "batch", "median", "min", "max",
+            "unit", "ceiling", "share", "n", "drop");
 }
 
 int bench_rows_print(FILE *f, enum bench_form form, const struct bench_row *r)

@@ -101,6 +101,7 @@ struct engine_params batch_engine_params(const struct batch_plan *p, const struc
         .weights = (enum weights_form)o->weights,
         .place = (enum weights_place)o->load,
         .int4_group = 32 << o->int4_group,
+        .greedy = (enum engine_greedy)o->greedy,
         .max_prompt_tokens = p->max_prompt_tokens,
         .max_new_tokens = o->max_new_tokens,
         .max_images = p->n_slots,

@@ -180,6 +180,7 @@ static int add_decoding(struct batch_settings *b, const struct options *o,
     TRY(add(b, "max-prompt-tokens", "%d", p->max_prompt_tokens));
     TRY(add(b, "max-images", "%d", p->max_images));
     TRY(add(b, "ignore-eos", "%s", o->ignore_eos ? "true" : "false"));
+    TRY(add(b, "greedy", "%s", o->greedy ? "screened" : "full")); /* log-probabilities or none */
     TRY(add(b, "beams", "%d", o->beams));
     if (o->beams > 1)
         TRY(add(b, "length-penalty", "%.17g", o->length_penalty));

@@ -12,9 +12,16 @@ enum { MAX_THREADS = 4096 };
 
 static const char *const weights_name[] = {"auto", "bf16", "int8", "int4"}; /* enum weights_form */
 
+static const char *const greedy_name[] = {"full", "screened"}; /* enum engine_greedy */
+
 const char *bench_weights_name(int form)
 {
     return weights_name[form];
+}
+
+const char *bench_greedy_name(int greedy)
+{
+    return greedy_name[greedy];
 }
 
 /* The next item of a list; NULL at its end. Empty items are items. */
@@ -92,6 +99,21 @@ static int parse_weights(struct bench_axes *a, const char *list, char error[BENC
     return OK;
 }
 
+static int parse_greedy(struct bench_axes *a, const char *list, char error[BENCH_ERROR_BYTES])
+{
+    const char *item;
+    size_t n;
+
+    while ((item = next_item(&list, &n))) {
+        int greedy = find_word(greedy_name, sizeof greedy_name / sizeof greedy_name[0], item, n);
+
+        if (greedy < 0 || a->n_greedy == BENCH_MAX_VALUES)
+            return bad(error, "--greedy", item, n, "is not one of full, screened");
+        a->greedy[a->n_greedy++] = greedy;
+    }
+    return OK;
+}
+
 static int parse_phases(struct bench_axes *a, const char *list, char error[BENCH_ERROR_BYTES])
 {
     static const char *const name[] = {"vision", "prefill", "decode", "e2e", "load",
@@ -116,12 +138,15 @@ int bench_axes_parse(struct bench_axes *a, const struct options *o, char error[B
     *a = (struct bench_axes){0};
     TRY(parse_models(a, o->model, error));
     TRY(parse_weights(a, o->bench_weights, error));
+    TRY(parse_greedy(a, o->bench_greedy, error));
     TRY(parse_phases(a, o->bench_phases, error));
     TRY(parse_numbers(a->threads, &a->n_threads, "--threads", o->bench_threads, 0, error));
     TRY(parse_numbers(a->batch, &a->n_batches, "--batch", o->bench_batch, 1, error));
-    if (o->bench_paced && (a->n_models > 1 || a->n_weights > 1 || a->n_threads > 1)) {
+    if (o->bench_paced &&
+        (a->n_models > 1 || a->n_weights > 1 || a->n_greedy > 1 || a->n_threads > 1)) {
         snprintf(error, BENCH_ERROR_BYTES,
-                 "--paced takes one model, one form of the weights and one number of threads");
+                 "--paced takes one model, one form of the weights, one --greedy and one number of "
+                 "threads");
         return ERR_USAGE;
     }
     for (size_t i = 0; i < a->n_batches; i++) {

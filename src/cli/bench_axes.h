@@ -24,9 +24,10 @@ enum { BENCH_MAX_VALUES = 16, BENCH_MAX_MODEL = 1024, BENCH_ERROR_BYTES = 200 };
 struct bench_axes {
     char model[BENCH_MAX_VALUES][BENCH_MAX_MODEL];
     int weights[BENCH_MAX_VALUES]; /* enum weights_form */
+    int greedy[BENCH_MAX_VALUES];  /* enum engine_greedy */
     int threads[BENCH_MAX_VALUES]; /* 0: this rank's share */
     int batch[BENCH_MAX_VALUES];
-    size_t n_models, n_weights, n_threads, n_batches;
+    size_t n_models, n_weights, n_greedy, n_threads, n_batches;
     unsigned phases;
 };
 
@@ -34,5 +35,7 @@ struct bench_axes {
 int bench_axes_parse(struct bench_axes *a, const struct options *o, char error[BENCH_ERROR_BYTES]);
 /* "auto", "bf16", ... of an enum weights_form. */
 const char *bench_weights_name(int form);
+/* "full", "screened". */
+const char *bench_greedy_name(int greedy);
 
 #endif

@@ -1,6 +1,6 @@
 /* paligrid bench: how fast, and how near to what this machine could do.
  *
- * Comma lists multiply. For each model, form of the weights and thread count the engine is made
+ * Comma lists multiply. For each model, form of the weights, greedy choice and thread count the engine is made
  * once (loading: as often as asked). For each batch it is warmed up by one round that is not
  * counted, and then runs rounds until enough of them were steady, at most twice as many. All phases
  * but load and comm come out of the same rounds, so their ratios are those of one machine state.
@@ -37,6 +37,7 @@ struct bench {
     struct machine machine;
     struct device *timed; /* in front of the machine's device; NULL without --account */
     struct engine *engine;
+    enum engine_greedy greedy; /* of the case at hand */
     void *probe_bytes; /* device memory */
     float *pixels;
     const float *image[OPS_MAX_ROWS]; /* the same pixels for every sequence of a batch */
@@ -132,6 +133,7 @@ static struct engine_params engine_params_of(const struct bench *b, enum weights
         .max_images = largest_batch(&b->axes),
         .max_beams = 1,
         .max_seqs = largest_batch(&b->axes),
+        .greedy = b->greedy,
     };
 }
 
@@ -519,6 +521,15 @@ static int open_model(struct bench *b, const char *model)
     return comm_agree(b->comm, is_lead ? OK : weights_open(&b->weights, &b->cfg, model));
 }
 
+static int run_greedy(struct bench *b, enum weights_form form, int greedy)
+{
+    b->greedy = (enum engine_greedy)greedy;
+    b->row.greedy = bench_greedy_name(greedy);
+    for (size_t t = 0; t < b->axes.n_threads; t++)
+        TRY(run_case(b, form, b->axes.threads[t]));
+    return OK;
+}
+
 static int run_model(struct bench *b, const char *model)
 {
     b->row = (struct bench_row){
@@ -537,8 +548,8 @@ static int run_model(struct bench *b, const char *model)
             form = weights_stored_form(b->weights, &group);
         TRY(session_check_activations(b->options, form, b->comm));
         b->row.weights = weights_name(b, form);
-        for (size_t t = 0; t < b->axes.n_threads; t++)
-            TRY(run_case(b, form, b->axes.threads[t]));
+        for (size_t g = 0; g < b->axes.n_greedy; g++)
+            TRY(run_greedy(b, form, b->axes.greedy[g]));
     }
     return OK;
 }

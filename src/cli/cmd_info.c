@@ -182,7 +182,8 @@ static void find_model(struct checkpoint *k, const struct options *o)
 
     k->plan = (struct info_model){.model = engine_model_of(k->weights, &k->cfg),
                                   .form = (enum weights_form)o->weights,
-                                  .int4_group = 32 << o->int4_group};
+                                  .int4_group = 32 << o->int4_group,
+                                  .greedy = (enum engine_greedy)o->greedy};
     if (k->plan.form == WEIGHTS_AS_STORED) {
         k->plan.form = stored;
         k->plan.int4_group = group ? (int)group : k->plan.int4_group;

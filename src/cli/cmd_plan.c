@@ -39,6 +39,7 @@ static int open_model(struct plan *p)
     p->job.model = engine_model_of(w, &p->cfg);
     p->job.form = (enum weights_form)p->options->weights;
     p->job.int4_group = 32 << p->options->int4_group;
+    p->job.greedy = (enum engine_greedy)p->options->greedy;
     weights_close(w);
     return OK;
 }

@@ -66,6 +66,7 @@ static int runner_start(struct runner *r)
         .max_new_tokens = r->options->max_new_tokens,
         .max_images = (int)r->jobs.max_images,
         .max_beams = r->options->beams,
+        .greedy = (enum engine_greedy)r->options->greedy,
     };
     size_t max_ids = 0;
 

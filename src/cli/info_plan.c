@@ -28,6 +28,8 @@ static int plan_spans(const struct info_model *m, int n_ranks, struct span out[N
         value[VISION_HEADS] = tp_range_len(p.vision_heads);
         value[VISION_FF] = tp_range_len(p.vision_ff);
         value[BYTES] = engine_weight_bytes(&m->model, m->form, m->int4_group, &p);
+        if (m->greedy == ENGINE_GREEDY_SCREENED)
+            value[BYTES] += engine_screen_bytes(&m->model, m->form, &p, 1);
         for (int i = 0; i < N_COLUMNS; i++) {
             if (rank == 0 || value[i] < out[i].least)
                 out[i].least = value[i];

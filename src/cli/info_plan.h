@@ -10,6 +10,7 @@ struct info_model {
     struct engine_model model;
     enum weights_form form; /* of the decoder's matrices */
     int int4_group;
+    enum engine_greedy greedy; /* screened: with the copy, for one sequence */
 };
 
 /* One line, or one JSON object, for each rank count from 1 to the number of query heads. */

@@ -76,13 +76,14 @@ struct options {
     double length_penalty, temperature, top_p;
     uint64_t seed;
     bool ignore_eos;
+    int greedy; /* enum engine_greedy */
 
     /* dump */
     char *cases, *out, *force;
     int steps;
 
     /* bench; comma lists, see bench_axes.h */
-    char *bench_phases, *bench_weights, *bench_threads, *bench_batch;
+    char *bench_phases, *bench_weights, *bench_greedy, *bench_threads, *bench_batch;
     int bench_repetitions, bench_text_tokens;
     int bench_output; /* enum bench_form */
     bool bench_account, bench_paced;

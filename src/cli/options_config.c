@@ -142,6 +142,12 @@ static void check_choice_of_tokens(struct options *o)
         option_error(o, "--top-k needs --temperature above 0");
     if (o->temperature == 0 && o->top_p < 1)
         option_error(o, "--top-p needs --temperature above 0");
+    if (o->greedy && (o->temperature > 0 || o->beams > 1))
+        option_error(o, "--greedy screened makes few logits, and %s needs all of them",
+                     o->beams > 1 ? "--beams" : "--temperature");
+    if (o->greedy && o->exports && strstr(o->exports, "coco-detection"))
+        option_error(o, "--export coco-detection scores boxes by log-probabilities, which --greedy "
+                        "screened does not have");
 }
 
 static void check_run(struct options *o)

@@ -4,7 +4,8 @@
  * they become: window as enum decoder_window, exif as enum image_exif, passes as enum
  * image_pass_order, log-level as enum log_level, embed-scale as enum option_embed_scale, device as
  * enum option_device, isa as enum ops_isa, weights as enum weights_form,
- * activations as enum ops_activations, comm as enum comm_transport.
+ * activations as enum ops_activations, comm as enum comm_transport,
+ * greedy as enum engine_greedy.
  *
  * A key stands twice where commands have different defaults for it. */
 #include "options.h"
@@ -81,6 +82,9 @@ const struct option_row option_rows[] = {
     /* generation */
     {"max-new-tokens", 'n', OPTION_INT, AT(max_new_tokens), "64", 1, 8192, NULL, "N", ANSWERS | COMMAND_CHECK,
      "longest answer"},
+    {"greedy", 0, OPTION_CHOICE, AT(greedy), "full", 0, 0, "full|screened", NULL,
+     ANSWERS | PLAN | COMMAND_INFO,
+     "screened: the same tokens from fewer bytes, through an int8 copy; no log-probabilities"},
     {"beams", 0, OPTION_INT, AT(beams), "1", 1, 16, NULL, "N", ANSWERS,
      "beams of a beam search; 1 is none"},
     {"length-penalty", 0, OPTION_REAL, AT(length_penalty), "1", -10, 10, NULL, "X", ANSWERS,
@@ -109,6 +113,8 @@ const struct option_row option_rows[] = {
      "LIST", BENCH, "what to measure"},
     {"weights", 'w', OPTION_TEXT, AT(bench_weights), "auto", 0, 0, NULL, "LIST", BENCH,
      "how the decoder's matrices are held: auto, bf16, int8, int4"},
+    {"greedy", 0, OPTION_TEXT, AT(bench_greedy), "full", 0, 0, NULL, "LIST", BENCH,
+     "how greedy tokens are found: full, screened"},
     {"threads", 't', OPTION_TEXT, AT(bench_threads), "0", 0, 0, NULL, "LIST", BENCH,
      "threads of each rank; 0 is its share of the CPUs it may use"},
     {"batch", 'b', OPTION_TEXT, AT(bench_batch), "1", 0, 0, NULL, "LIST", BENCH,

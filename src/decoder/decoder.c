@@ -89,6 +89,7 @@ void decoder_destroy(struct decoder *d)
 {
     if (!d)
         return;
+    ops_screen_destroy(d->screen);
     free(d->kv_of_head);
     free(d->layers);
     free(d);
@@ -360,12 +361,18 @@ static int close_rows(struct decoder *d, float *logits, size_t n)
     return OK;
 }
 
+/* The rows of the vocabulary that make logits. */
+static const struct tensor *head_of(const struct decoder *d)
+{
+    return d->cfg->tied ? &d->table : &d->head;
+}
+
 /* One product for all rows, but where an untied lm_head lacks rows: there each has a gap behind. */
 int decoder_logits(struct decoder *d, struct arena *step, const float *x, size_t n_rows,
                    float *logits_local)
 {
     const size_t n = (size_t)d->cfg->d_model, n_local = tp_range_len(tp_plan_of(d->tp)->vocab);
-    const struct tensor *head = d->cfg->tied ? &d->table : &d->head;
+    const struct tensor *head = head_of(d);
     const size_t n_head = head->dim[0], at_once = n_head == n_local ? n_rows : 1;
     float *y = arena_take(step, n_rows * n * sizeof(float));
 
@@ -378,6 +385,56 @@ int decoder_logits(struct decoder *d, struct arena *step, const float *x, size_t
         TRY(close_rows(d, logits + n_head, n_local - n_head));
     }
     return OK;
+}
+
+size_t decoder_screen_bytes(const struct model_config *cfg, const struct tp_plan *plan,
+                            size_t max_rows)
+{
+    return ops_screen_bytes(tp_range_len(plan->vocab), (size_t)cfg->text.d_model, max_rows);
+}
+
+const struct ops_screen *decoder_screen_of(const struct decoder *d)
+{
+    return d->screen;
+}
+
+/* Whether every id of this rank has a row, so that one choice among rows is one among ids. */
+static bool has_all_rows(const struct decoder *d)
+{
+    return head_of(d)->dim[0] == tp_range_len(tp_plan_of(d->tp)->vocab);
+}
+
+int decoder_screen(struct decoder *d, size_t max_rows)
+{
+    const struct tensor *head = head_of(d);
+    const char *why = !has_all_rows(d)                   ? "lm_head lacks rows"
+                      : dtype_is_quantised(head->dtype) ? "the embedding is quantised already"
+                                                        : "this device has no integer kernels for it";
+
+    if (has_all_rows(d))
+        TRY(ops_screen_create(&d->screen, d->dev, head, max_rows));
+    if (!d->screen)
+        log_root(LOG_WARN, "decoder", "nothing is screened, all logits are made: %s", why);
+    return OK;
+}
+
+int decoder_choose(struct decoder *d, struct arena *step, const float *x, size_t n_rows,
+                   float *logits_local)
+{
+    const size_t n = (size_t)d->cfg->d_model;
+    const struct ops_head head = {.w = head_of(d),
+                                  .screen = d->screen,
+                                  .softcap = d->cfg->logit_softcap,
+                                  .id0 = (int32_t)tp_plan_of(d->tp)->vocab.begin};
+    float *y;
+
+    if (!has_all_rows(d)) {
+        TRY(decoder_logits(d, step, x, n_rows, logits_local));
+        return tp_choose(d->tp, logits_local, n_rows);
+    }
+    y = arena_take(step, n_rows * n * sizeof(float));
+    TRY(ops_rmsnorm(d->dev, y, x, &d->norm_out, d->cfg->eps, n_rows, n));
+    return tp_choose_screened(d->tp, y, &head, logits_local, n_rows);
 }
 
 int decoder_show_final_norm(struct decoder *d, struct arena *step, const float *x, size_t n_tok,

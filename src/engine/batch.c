@@ -39,6 +39,8 @@ static int check_request(const struct engine *e, const struct engine_request *r)
     if (g->max_new_tokens < 1 || g->max_new_tokens > e->params.max_new_tokens)
         return FAIL(ERR_INPUT, "%d new tokens; this run has room for 1 to %d", g->max_new_tokens,
                     e->params.max_new_tokens);
+    if (e->params.greedy == ENGINE_GREEDY_SCREENED && g->sampler.temperature > 0.0f)
+        return FAIL(ERR_USAGE, "sampling needs all logits, which a screen does not make");
     ASSERT(g->n_beams == 1 && !g->forced && g->n_eos >= 0 && g->n_eos <= CONFIG_MAX_EOS);
     for (int i = 0; i < r->n_images; i++)
         ASSERT(r->slot[i] >= 0 && r->slot[i] < e->params.max_images);

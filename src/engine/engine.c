@@ -5,6 +5,7 @@
  * the weights are read. */
 #include "engine.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,6 +125,8 @@ int engine_create(struct engine **out, const struct model_config *cfg,
     TRY_GOTO(tp_connect(e->tp), destroy_list);
     TRY_GOTO(weights_load(w, list, d, c, &e->weights, stats), destroy_list);
     e->mapped_bytes = stats->mapped_bytes;
+    rc = p->greedy == ENGINE_GREEDY_SCREENED ? decoder_screen(e->decoder, e->sizes.n_rows) : OK;
+    TRY_GOTO(comm_agree(c, rc), destroy_list);
     weights_list_destroy(list);
     *out = e;
     return OK;
@@ -134,10 +137,25 @@ destroy_e:
     return rc;
 }
 
+static void tell_screen(const struct engine *e)
+{
+    const struct ops_screen_counts n = engine_screen_counts(e);
+    const int64_t n_screened = n.n_tok - n.n_full;
+
+    if (n.n_tok > 0)
+        log_root(LOG_INFO, "engine",
+                 "%" PRId64 " of %" PRId64 " tokens were found by a screen; %.1f of rank 0's %zu "
+                 "logits were made for each of them",
+                 n_screened, n.n_tok, n_screened ? (double)n.n_rows / (double)n_screened : 0.0,
+                 tp_range_len(e->plan.vocab));
+}
+
 void engine_destroy(struct engine *e)
 {
     if (!e)
         return;
+    if (e->decoder)
+        tell_screen(e);
     sampler_destroy(e->sampler);
     free(e->request_tokens);
     free(e->request);
@@ -170,7 +188,8 @@ void engine_destroy(struct engine *e)
 struct engine_memory engine_memory_of(const struct engine *e)
 {
     struct engine_memory m = {
-        .weights = e->weights.size_bytes + e->mapped_bytes,
+        .weights = e->weights.size_bytes + e->mapped_bytes +
+                   ops_screen_held_bytes(decoder_screen_of(e->decoder)),
         .kv = kvcache_bytes(e->kv),
         .step = e->step.size_bytes,
         .features = e->replica.size_bytes,
@@ -184,6 +203,11 @@ struct engine_memory engine_memory_of(const struct engine *e)
 const struct model_config *engine_config(const struct engine *e)
 {
     return &e->cfg;
+}
+
+struct ops_screen_counts engine_screen_counts(const struct engine *e)
+{
+    return ops_screen_counts(decoder_screen_of(e->decoder));
 }
 
 const char *engine_weights(const struct engine *e)

@@ -96,12 +96,15 @@ struct engine {
 /* ---- request.c ---- */
 /* What a caller may have got wrong about a record, before anything is computed: ERR_INPUT. */
 int engine_check_prompt(const struct engine *e, const int32_t *ids, size_t n_ids, int n_images);
-/* Embeds a prompt whose images are the first n_images of e->image, and runs it; the last row's
- * logits are in e->logits. */
+/* Embeds a prompt whose images are the first n_images of e->image, and runs it: what its last row of
+ * e->x has become goes to engine_logits. */
 int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size_t n_ids,
                    size_t n_images, const struct tap *tap);
-/* Runs n_rows rows, e->row with the tokens e->row_token; their logits are in e->logits, and where
- * it chooses, tp_choose has been called. */
+/* What follows from the rows of x: their logits are in e->logits or, where it chooses, the best tokens
+ * are ready for tp_chosen. */
+int engine_logits(struct engine *e, const float *x, size_t n_rows, bool chooses);
+/* Runs n_rows rows, e->row with the tokens e->row_token; ends as
+ * engine_logits. */
 int engine_step(struct engine *e, size_t n_rows, bool chooses);
 /* Prefill and first token of r, whose seq, g and tokens are set. */
 int request_start(struct engine *e, struct request *r, const int32_t *ids, size_t n_ids,

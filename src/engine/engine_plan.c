@@ -104,6 +104,14 @@ size_t engine_weight_bytes(const struct engine_model *m, enum weights_form form,
     return decoder_bytes(&f, m, plan) + vision_bytes(m, plan);
 }
 
+size_t engine_screen_bytes(const struct engine_model *m, enum weights_form form,
+                           const struct tp_plan *plan, size_t n_rows)
+{
+    const bool is_quantised = form == WEIGHTS_INT8 || form == WEIGHTS_INT4;
+
+    return is_quantised ? 0 : decoder_screen_bytes(m->cfg, plan, n_rows);
+}
+
 int engine_plan_bytes(struct engine_memory *out, const struct engine_model *m,
                       const struct engine_params *p, int n_ranks, int rank)
 {
@@ -120,6 +128,8 @@ int engine_plan_bytes(struct engine_memory *out, const struct engine_model *m,
         .features = arena_round(s.replica_bytes),
         .exchange = tp_buffer_bytes_for(&plan, s.row_elems),
     };
+    if (p->greedy == ENGINE_GREEDY_SCREENED)
+        y.weights += engine_screen_bytes(m, p->weights, &plan, s.n_rows);
     if (s.has_whole_vision) {
         y.weights += vision_bytes(m, &alone);
         y.exchange += tp_buffer_bytes_for(&alone, vision_row_elems(m->cfg));

@@ -19,6 +19,9 @@ static int check_params(const struct engine_params *p)
     if (p->max_seqs < 0 || p->max_seqs > OPS_MAX_ROWS || p->max_beams > OPS_MAX_ROWS)
         return FAIL(ERR_USAGE, "%d sequences, %d beams: at most %d share a step", p->max_seqs,
                     p->max_beams, OPS_MAX_ROWS);
+    if (p->greedy == ENGINE_GREEDY_SCREENED && p->max_beams > 1)
+        return FAIL(ERR_USAGE, "%d beams need all logits, which a screen does not make",
+                    p->max_beams);
     return OK;
 }
 

@@ -18,6 +18,15 @@ static int check_params(const struct engine *e, const struct generate_params *g)
     return OK;
 }
 
+static int check_screen(const struct engine *e, const struct generate_params *g,
+                        const struct tap *tap)
+{
+    if (e->params.greedy == ENGINE_GREEDY_SCREENED && (g->sampler.temperature > 0.0f || tap))
+        return FAIL(ERR_USAGE, "%s needs all logits, which a screen does not make",
+                    tap ? "an observer" : "sampling");
+    return OK;
+}
+
 int engine_generate(struct engine *e, const int32_t *ids, size_t n_ids, int n_images,
                     const struct generate_params *g, struct answer *out, const struct tap *tap)
 {
@@ -27,6 +36,7 @@ int engine_generate(struct engine *e, const int32_t *ids, size_t n_ids, int n_im
 
     TRY(engine_check_prompt(e, ids, n_ids, n_images));
     TRY(check_params(e, g));
+    TRY(check_screen(e, g, tap));
     for (int i = 0; i < n_images; i++)
         e->image[i] = e->features + (size_t)i * image_elems;
     if (g->n_beams > 1)

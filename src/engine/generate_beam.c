@@ -118,6 +118,7 @@ static int search_beams(struct engine *e, struct search *s, const int32_t *ids,
 
     TRY(kvcache_open(e->kv, &e->seqs[0]));
     TRY(engine_prefill(e, e->seqs[0], ids, s->n_prefix, s->n_images, tap));
+    TRY(engine_logits(e, e->x + (s->n_prefix - 1) * (size_t)e->cfg.text.d_model, 1, false));
     TRY(take_candidates(e, s));
     first_us = clock_us();
     while (!s->done)

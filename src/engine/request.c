@@ -5,6 +5,8 @@
  * that gives all ranks the same pairs, a sampled one from the best few, or the complete row of
  * logits, and a counter-based random number. A row of a step has the same bits whatever stands beside it, so one
  * request alone and many together are the same code and the same answers. */
+#include <math.h>
+
 #include "clock.h"
 #include "engine_impl.h"
 #include "status.h"
@@ -33,6 +35,11 @@ int engine_check_prompt(const struct engine *e, const int32_t *ids, size_t n_ids
 
 /* ---- passes ---- */
 
+static bool screens(const struct engine *e)
+{
+    return e->params.greedy == ENGINE_GREEDY_SCREENED;
+}
+
 int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size_t n_ids,
                    size_t n_images, const struct tap *tap)
 {
@@ -44,9 +51,16 @@ int engine_prefill(struct engine *e, struct kvseq *seq, const int32_t *ids, size
     arena_reset(&e->step);
     TRY(decoder_show_final_norm(e->decoder, &e->step, e->x, n_ids, tap));
     ops_set_phase(e->dev, OPS_PHASE_DECODE); /* whose kernels a token's logits always take */
+    return OK;
+}
+
+int engine_logits(struct engine *e, const float *x, size_t n_rows, bool chooses)
+{
     arena_reset(&e->step);
-    return decoder_logits(e->decoder, &e->step, e->x + (n_ids - 1) * (size_t)e->cfg.text.d_model, 1,
-                          e->logits);
+    if (chooses && screens(e))
+        return decoder_choose(e->decoder, &e->step, x, n_rows, e->logits);
+    TRY(decoder_logits(e->decoder, &e->step, x, n_rows, e->logits));
+    return chooses ? tp_choose(e->tp, e->logits, n_rows) : OK;
 }
 
 /* A step of rows whose embeddings are in e->x: everything that depends on their number alone. */
@@ -63,9 +77,7 @@ static int queue_step(void *ctx)
 
     arena_reset(&e->step);
     TRY(decoder_step(e->decoder, &e->step, e->kv, e->row, s->n_rows, e->x));
-    arena_reset(&e->step);
-    TRY(decoder_logits(e->decoder, &e->step, e->x, s->n_rows, e->logits));
-    return s->chooses ? tp_choose(e->tp, e->logits, s->n_rows) : OK;
+    return engine_logits(e, e->x, s->n_rows, s->chooses);
 }
 
 int engine_step(struct engine *e, size_t n_rows, bool chooses)
@@ -156,15 +168,15 @@ static int choose_one(struct engine *e, struct request *r, size_t row, const str
     TRY(tap_show(tap, TAP_LOGITS, r->n_tokens, e->all_logits, 1, (size_t)e->cfg.text.n_vocab));
     if (r->g.sampler.temperature > 0.0f)
         TRY(draw_one(e, r, logits_row, &token, &logit));
-    append(r, token, (double)logit - e->log_sum[row]);
+    append(r, token, screens(e) ? (double)NAN : (double)logit - e->log_sum[row]);
     return OK;
 }
 
-/* The next token of each request, and its log-probability under the complete distribution, after
- * tp_choose. */
+/* The next token of each request, and its log-probability under the complete distribution where that
+ * is known, after engine_logits. */
 static int take_choice(struct engine *e, struct request *const *r, size_t n, const struct tap *tap)
 {
-    TRY(tp_chosen(e->tp, n, e->best_value, e->best_id, e->log_sum));
+    TRY(tp_chosen(e->tp, n, e->best_value, e->best_id, screens(e) ? NULL : e->log_sum));
     for (size_t i = 0; i < n; i++)
         TRY(choose_one(e, r[i], i, tap));
     return OK;
@@ -182,7 +194,7 @@ int request_start(struct engine *e, struct request *r, const int32_t *ids, size_
     r->rc = OK;
     r->start_us = clock_us();
     TRY(engine_prefill(e, r->seq, ids, n_ids, n_images, tap));
-    TRY(tp_choose(e->tp, e->logits, 1));
+    TRY(engine_logits(e, e->x + (n_ids - 1) * (size_t)e->cfg.text.d_model, 1, true));
     TRY(take_choice(e, &r, 1, tap));
     r->first_us = r->last_us;
     return OK;

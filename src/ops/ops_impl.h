@@ -9,6 +9,7 @@
 #define OPS_IMPL_H
 
 #include "ops.h"
+#include "ops_screen.h"
 
 /* What ops_cuda.h tells of a GPU. */
 struct ops_gpu {
@@ -91,6 +92,12 @@ struct ops {
     int (*sum_exp_best)(struct device *d, int64_t *sum, const float *logits, size_t n_rows,
                         size_t n, const int64_t *best);
 
+    /* See ops_screen.h. NULL: there are no screens. w is of floats and not empty; *out may stay NULL */
+    int (*screen_create)(struct device *d, struct ops_screen **out, const struct tensor *w,
+                         size_t max_tok);
+    int (*best_screened)(struct device *d, int64_t *best, const float *x,
+                         const struct ops_head *head, float *logits, size_t n_tok);
+
     /* NULL: none */
     double (*probe_read)(struct device *d, const void *bytes, size_t n_bytes);
     double (*probe_flops)(struct device *d);
@@ -113,5 +120,17 @@ static inline bool ops_inputs_are_int8(const struct device *d, const struct tens
     return d->activations == OPS_ACTIVATIONS_INT8 && d->phase == OPS_PHASE_PREFILL &&
            w->dtype == DTYPE_Q8;
 }
+
+/* A table's screens begin with this. */
+struct ops_screen {
+    void (*destroy)(struct ops_screen *s);
+    size_t n_bytes, max_tok;
+    struct ops_screen_counts counts;
+};
+/* The best of all logits: what best_screened finds. */
+int ops_best_of_all(struct device *d, int64_t *best, const float *x, const struct ops_head *head,
+                    float *logits, size_t n_tok);
+/* A logit and its id as ops_best tells them (step.c). */
+int64_t ops_best_key(float logit, int32_t id);
 
 #endif

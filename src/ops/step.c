@@ -14,7 +14,7 @@
 static const uint32_t SIGN = 0x80000000u;
 
 /* + 0: there is no -0. All NaN are one. */
-static int64_t best_key(float logit, int32_t id)
+int64_t ops_best_key(float logit, int32_t id)
 {
     const uint32_t bits = isnan(logit) ? f32_bits(NAN) & ~SIGN : f32_bits(logit + 0.0f);
     const uint32_t order = bits & SIGN ? ~bits : bits | SIGN;
@@ -43,7 +43,7 @@ static int best_by_topn(struct device *d, int64_t *best, const float *logits, si
 
     TRY(d->ops->topn(d, logits, n_rows, n, id0, 1, value, id));
     for (size_t r = 0; r < n_rows; r++)
-        key[r] = best_key(value[r], id[r]);
+        key[r] = ops_best_key(value[r], id[r]);
     return ops_upload(d, best, key, n_rows * sizeof *key);
 }
 

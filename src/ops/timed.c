@@ -371,6 +371,23 @@ static int timed_sum_exp_best(struct device *d, int64_t *sum, const float *logit
                           ops_sum_exp_best(t->inner, sum, logits, n_rows, n, best));
 }
 
+static int timed_screen_create(struct device *d, struct ops_screen **out, const struct tensor *w,
+                               size_t max_tok)
+{
+    struct timed *t = enter(d);
+
+    return leave(t, OPS_FAMILY_REST, ops_screen_create(out, t->inner, w, max_tok));
+}
+
+static int timed_best_screened(struct device *d, int64_t *best, const float *x,
+                               const struct ops_head *head, float *logits, size_t n_tok)
+{
+    struct timed *t = enter(d);
+
+    return leave_crossing(t, OPS_FAMILY_LOGITS,
+                          ops_best_screened(t->inner, best, x, head, logits, n_tok));
+}
+
 /* ---- probes ---- */
 
 static double timed_probe_read(struct device *d, const void *bytes, size_t n_bytes)
@@ -426,6 +443,8 @@ static const struct ops entries = {
     .sum_exp_fixed = timed_sum_exp_fixed,
     .best = timed_best,
     .sum_exp_best = timed_sum_exp_best,
+    .screen_create = timed_screen_create,
+    .best_screened = timed_best_screened,
     .probe_read = timed_probe_read,
     .probe_flops = timed_probe_flops,
 };

@@ -214,8 +214,11 @@ static int read_row(struct reader *r, const struct json *row)
 {
     const struct json *phase_of = json_get(row, "phase"), *account = json_get(row, "account_ms"),
                       *cpu = json_get(row, "cpu");
+    const struct json *greedy = json_get(row, "greedy");
     const char *phase = phase_of ? json_text(phase_of) : "";
 
+    if (greedy && strcmp(json_text(greedy), "full") != 0)
+        return OK; /* what is read there is not what a step is taken to read */
     if (strncmp(phase, "comm", 4) == 0)
         return take_comm(r, row, phase);
     if (strcmp(phase, "load") == 0 && number_of(row, "median") > 0)

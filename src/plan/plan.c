@@ -120,6 +120,7 @@ static struct engine_params engine_of(const struct plan_job *job)
         .max_beams = 1,
         .max_seqs = job->batch,
         .vision = ENGINE_VISION_AUTO,
+        .greedy = job->greedy,
     };
 }
 

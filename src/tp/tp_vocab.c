@@ -161,6 +161,15 @@ int tp_choose(struct tp *t, const float *logits_local, size_t n_rows)
     return tp_count(t);
 }
 
+int tp_choose_screened(struct tp *t, const float *x, const struct ops_head *head, float *logits,
+                       size_t n_rows)
+{
+    ASSERT(n_rows <= OPS_MAX_ROWS);
+    TRY(ops_best_screened(t->device, t->report->best, x, head, logits, n_rows));
+    TRY(over_ranks(t, t->report->best, t->told.best, n_rows, true));
+    return tp_count(t);
+}
+
 int tp_chosen(struct tp *t, size_t n_rows, float *value, int32_t *id, double *log_sum)
 {
     const struct tp_report *told = ops_is_host(t->device) ? t->report : &t->told;
@@ -170,7 +179,8 @@ int tp_chosen(struct tp *t, size_t n_rows, float *value, int32_t *id, double *lo
     for (size_t i = 0; i < n_rows; i++) {
         value[i] = ops_best_logit(told->best[i]);
         id[i] = ops_best_id(told->best[i]);
-        log_sum[i] = log_of(value[i], told->sum[i]);
+        if (log_sum)
+            log_sum[i] = log_of(value[i], told->sum[i]);
     }
     return OK;
 }

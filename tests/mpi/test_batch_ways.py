@@ -39,7 +39,7 @@ def test_prompts_share_an_image():
 
 
 def test_ways_to_answer():
-    for args in (["--beams", 3], ["--temperature", 1.5, "--seed", 7], ["--max-new-tokens", 2], ["--ignore-eos", "--max-new-tokens", 6]):
+    for args in (["--greedy", "screened"], ["--beams", 3], ["--temperature", 1.5, "--seed", 7], ["--max-new-tokens", 2], ["--ignore-eos", "--max-new-tokens", 6]):
         first = None
         for ranks, shape in ((1, ["--batch", 4]), (2, ["--tp", 2, "--batch", 2]), (3, ["--tp", 1, "--batch", 1])):
             out = fresh("ways")
@@ -54,14 +54,16 @@ def test_refusals():
     out = fresh("refused")
     batch(1, IMAGES, out, "--limit", 2)
     for args, words in ((["--max-new-tokens", 9], "max-new-tokens"), (["--ignore-eos"], "ignore-eos"), (["--exif", "ignore"], "exif"),
-                        (["--weights", "int8"], "weights"), (["--weights", "int8", "--activations", "int8"], "activations")):
+                        (["--weights", "int8"], "weights"), (["--weights", "int8", "--activations", "int8"], "activations"),
+                        (["--greedy", "screened"], "greedy")):
         status, err = batch(1, IMAGES, out, *args)
         check(f"{args} are refused by name", status == 78 and words in err and "was" in err, (status, err))
     status, err = batch(2, IMAGES, out, prompt="answer en what is it?")
     check("another prompt is refused", status == 78 and "answer en what is it?" in err and "caption en" in err, (status, err))
     status, err = batch(3, IMAGES, fresh("x"), "--tp", 2)
     check("ranks left over are named", status == 64 and "leave ranks 2-2 of 3" in err, (status, err))
-    for args, words in ((["--tp", 3, "--replicas", 2], "do not fit"), (["--memory", "1MB"], "--memory"), (["--export", "coco"], "coco")):
+    for args, words in ((["--tp", 3, "--replicas", 2], "do not fit"), (["--memory", "1MB"], "--memory"), (["--export", "coco"], "coco"),
+                        (["--greedy", "screened", "--export", "coco-detection"], "log-probabilities")):
         status, err = batch(1, IMAGES, fresh("x"), *args)
         check(f"{args}", status in (64, 71) and words in err, (status, err))
     for args, words in ((["--input", "/nonexistent"], "/nonexistent"), (["--queue-memory", "0"], "--queue-memory")):

@@ -11,7 +11,7 @@ import sys
 from program_case import LAUNCH, MICRO as MODEL, RANKS, check, main, program, tests_in
 
 PHASES = ["comm", "comm_tile", "load", "vision", "prefill_text", "prefill", "decode", "e2e"]
-FIELDS = {"phase", "model", "weights", "activations", "ranks", "threads", "batch", "median", "unit", "min", "max", "ms", "n", "discarded", "steady",
+FIELDS = {"phase", "model", "weights", "activations", "greedy", "ranks", "threads", "batch", "median", "unit", "min", "max", "ms", "n", "discarded", "steady",
           "ceiling", "share_of_ceiling", "build", "cpu", "device"}
 
 
@@ -73,6 +73,16 @@ def test_batches_share_steps():
         ratio = rows[5]["bytes"] / rows[2]["bytes"]  # weights once a step, keys and values for each
         check("bytes of a step", 1 < ratio < 3, ratio)
         check("operations of a prompt", rows[3]["flops"] == 3 * rows[0]["flops"], rows)
+
+
+def test_greedy_choices():
+    status, out, err = bench("-m", MODEL, "-t", "1", "-o", "json", "--phases", "decode", "--greedy", "full,screened")
+    rows = [json.loads(line) for line in out.splitlines()]
+    check("a row for each choice", status == 0 and [r["greedy"] for r in rows] == ["full", "screened"], err or out)
+    for row in rows:
+        check_row(row, 1)
+    screens = "tokens were found by a screen" in err and "nothing is screened" not in err
+    check("fewer bytes", not screens or rows[1]["bytes"] < rows[0]["bytes"], rows)
 
 
 def test_csv_and_text():

@@ -113,6 +113,8 @@ def test_generation_options():
     check("ignore-eos goes on", len(tokens("--ignore-eos", "-n", "40")["tokens"]) == 40)
     beams = tokens("--beams", "3")
     check("beams have a score", beams["score"] <= 0 and beams["logprob"] >= tokens()["logprob"] - 1e-3, beams)
+    screened = tokens("--greedy", "screened")
+    check("a screen finds the same tokens and no log-probability", screened["tokens"] == tokens()["tokens"] and screened["logprob"] is None, screened)
     check("soft-caps can be set", tokens("--logit-softcap", "0", "--attn-softcap", "7")["attn_softcap"] == 7)
     config = os.path.join(TMP, "run.conf")
     with open(config, "w") as f:

@@ -104,7 +104,8 @@ static void test_defaults(void **state)
     assert_int_equal(parse(&a, args, 2, &o), OK);
     assert_int_equal(a.phases, BENCH_VISION | BENCH_PREFILL | BENCH_DECODE | BENCH_LOAD |
                                    BENCH_COMM | BENCH_E2E);
-    assert_int_equal(a.n_threads * a.n_weights * a.n_batches * a.n_models, 1);
+    assert_int_equal(a.n_threads * a.n_weights * a.n_greedy * a.n_batches * a.n_models, 1);
+    assert_int_equal(a.greedy[0], ENGINE_GREEDY_FULL);
     assert_int_equal(o.bench_repetitions, 5);
     assert_int_equal(o.max_new_tokens, 16);
     options_release(&o);
@@ -121,6 +122,7 @@ static void test_bad_lists(void **state)
         {"--phases", "vision,walk", "--phases: 'walk'"},
         {"--phases", "vision,", "--phases: ''"},
         {"-w", "int5", "--weights: 'int5'"},
+        {"--greedy", "full,some", "--greedy: 'some'"},
         {"-t", "1,x", "--threads: 'x'"},
         {"-t", "1,-1", "--threads: '-1'"},
         {"-t", "1 ", "--threads: '1 '"},

@@ -100,6 +100,12 @@ int cpu_topn(struct device *d, const float *logits, size_t n_rows, size_t n, int
 int cpu_sum_exp_fixed(struct device *d, const float *logits, size_t n_rows, size_t n,
                       const float *max, int64_t *sum);
 
+/* screen.c, screen_make.c */
+int cpu_screen_create(struct device *d, struct ops_screen **out, const struct tensor *w,
+                      size_t max_tok);
+int cpu_best_screened(struct device *d, int64_t *best, const float *x, const struct ops_head *head,
+                      float *logits, size_t n_tok);
+
 /* probe.c */
 double cpu_probe_read(struct device *d, const void *bytes, size_t n_bytes);
 double cpu_probe_flops(struct device *d);

@@ -118,13 +118,17 @@ static bool tiles_take(const struct mm *m)
            (m->w->dtype == DTYPE_BF16 || m->chunk % TILES_QUANT_CHUNK == 0);
 }
 
+bool linear_rounds_inputs(const struct cpu *c, const struct tensor *w)
+{
+    return c->isa >= OPS_ISA_AVX512_BF16 && w->dtype != DTYPE_F32 && w->dtype != DTYPE_F16;
+}
+
 static struct choice choose(const struct mm *m)
 {
     const enum ops_isa isa = m->cpu->isa;
     const enum ops_phase phase = m->cpu->base.phase;
-    const enum dtype type = m->w->dtype;
 
-    if (type == DTYPE_F32 || type == DTYPE_F16 || isa < OPS_ISA_AVX512_BF16)
+    if (!linear_rounds_inputs(m->cpu, m->w))
         return in_f32[isa < OPS_ISA_AVX512 ? isa : OPS_ISA_AVX512][phase];
     if (phase == OPS_PHASE_DECODE && ints_take(m->w, m->chunk))
         return in_ints[isa == OPS_ISA_AMX];
@@ -194,9 +198,8 @@ static void go_on(struct mm *m)
 }
 
 /* m and all products behind it. */
-static void run(struct mm *m)
+static void run_as(struct mm *m, struct choice c)
 {
-    const struct choice c = choose(m);
     const size_t n_tok = m->n_tok, part = tokens_of_part(m, &c);
 
     ASSERT(m->cpu->thread_scratch);
@@ -215,6 +218,11 @@ static void run(struct mm *m)
         for (struct mm *p = m; p; p = p->next)
             go_on(p);
     }
+}
+
+static void run(struct mm *m)
+{
+    run_as(m, choose(m));
 }
 
 /* ---- panels of several products ---- */
@@ -352,4 +360,14 @@ int cpu_linear_fixed(struct device *d, int64_t *acc, int64_t *n_out_of_range, co
     run(&m);
     *n_out_of_range += m.n_bad;
     return OK;
+}
+
+void linear_by_ints(struct device *d, float *y, const float *x, const struct tensor *w,
+                    size_t n_tok)
+{
+    struct mm m = mm_of(d, x, w, n_tok);
+
+    ASSERT(w->dtype == DTYPE_Q8 && ints_take(w, m.chunk));
+    m.y = y;
+    run_as(&m, in_ints[m.cpu->isa == OPS_ISA_AMX]);
 }

@@ -156,6 +156,13 @@ static inline char *mm_thread_scratch(const struct mm *m, int thread)
  * `stride` elements apart; what is missing of the last line is zero. k is a multiple of the group. */
 void unpack_avx512bf16(uint16_t *to, size_t stride, const struct mm_row *row, size_t k, size_t n);
 
+/* linear.c: y [n_tok, rows of w] = x . w^T by the integer kernels (ints.h), whatever the phase; w is
+ * Q8 and one that they take. */
+void linear_by_ints(struct device *d, float *y, const float *x, const struct tensor *w,
+                    size_t n_tok);
+/* Whether an exact product with w rounds its inputs to bf16 first. */
+bool linear_rounds_inputs(const struct cpu *c, const struct tensor *w);
+
 /* panel_*.c, prefill: any type of weights in f32; all but F32 and F16 with inputs rounded to bf16. */
 void panel_avx2(struct mm *m);
 void panel_avx512(struct mm *m);

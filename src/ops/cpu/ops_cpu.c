@@ -49,6 +49,8 @@ static const struct ops plain = {
     .softcap = cpu_softcap,
     .topn = cpu_topn,
     .sum_exp_fixed = cpu_sum_exp_fixed,
+    .screen_create = cpu_screen_create,
+    .best_screened = cpu_best_screened,
     .probe_read = cpu_probe_read,
     .probe_flops = cpu_probe_flops,
 };
