@@ -41,7 +41,7 @@ size_t ops_screen_bytes(size_t n_rows, size_t n_cols, size_t max_tok);
  * is quantised: then all logits are made, with the same result. */
 int ops_screen_create(struct ops_screen **out, struct device *d, const struct tensor *w,
                       size_t max_tok);
-void ops_screen_destroy(struct ops_screen *s); /* NULL is fine */
+void ops_screen_destroy(struct ops_screen *s);            /* NULL is fine */
 size_t ops_screen_held_bytes(const struct ops_screen *s); /* 0 for NULL */
 
 struct ops_screen_counts {

@@ -202,8 +202,8 @@ void bench_rows_begin(FILE *f, enum bench_form form)
     fprintf(f, "# paligrid %s, %s\n# began %s on %s %s %s, %s\n", build_version(), build_flags(),
             now, machine.sysname, machine.release, machine.nodename, cpu);
     fprintf(f, "# %-10s %-24s %-9s %-8s %5s %7s %5s %10s %10s %10s %-9s %10s %7s %4s %4s\n",
-            "phase", "model", "weights", "greedy", "ranks", "threads", "batch", "median", "min", "max",
-            "unit", "ceiling", "share", "n", "drop");
+            "phase", "model", "weights", "greedy", "ranks", "threads", "batch", "median", "min",
+            "max", "unit", "ceiling", "share", "n", "drop");
 }
 
 int bench_rows_print(FILE *f, enum bench_form form, const struct bench_row *r)

@@ -38,7 +38,7 @@ struct bench {
     struct device *timed; /* in front of the machine's device; NULL without --account */
     struct engine *engine;
     enum engine_greedy greedy; /* of the case at hand */
-    void *probe_bytes; /* device memory */
+    void *probe_bytes;         /* device memory */
     float *pixels;
     const float *image[OPS_MAX_ROWS]; /* the same pixels for every sequence of a batch */
     int slot[OPS_MAX_ROWS], seq[OPS_MAX_ROWS];

@@ -20,7 +20,7 @@ struct machine_params {
     enum option_device device;
     enum ops_isa isa; /* of the CPU table */
     enum ops_activations activations;
-    int n_threads;    /* 0: this rank's share of the cores */
+    int n_threads; /* 0: this rank's share of the cores */
     /* Of machine_plan; NULL: made from these over machine_open's communicator. Borrowed. */
     const struct topology_plan *plan;
     bool share_gpu; /* several ranks may take one GPU */

@@ -407,9 +407,10 @@ static bool has_all_rows(const struct decoder *d)
 int decoder_screen(struct decoder *d, size_t max_rows)
 {
     const struct tensor *head = head_of(d);
-    const char *why = !has_all_rows(d)                   ? "lm_head lacks rows"
-                      : dtype_is_quantised(head->dtype) ? "the embedding is quantised already"
-                                                        : "this device has no integer kernels for it";
+    const char *why = !has_all_rows(d) ? "lm_head lacks rows"
+                      : dtype_is_quantised(head->dtype)
+                          ? "the embedding is quantised already"
+                          : "this device has no integer kernels for it";
 
     if (has_all_rows(d))
         TRY(ops_screen_create(&d->screen, d->dev, head, max_rows));

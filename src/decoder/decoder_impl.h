@@ -29,9 +29,9 @@ struct decoder {
     struct decoder_layer *layers;     /* [n_layers] */
     struct ops_row row[OPS_MAX_ROWS]; /* of the step at hand */
     struct tensor norm_out;
-    struct tensor table; /* embedding rows of this rank [vocab_local, d] */
+    struct tensor table;       /* embedding rows of this rank [vocab_local, d] */
     struct ops_screen *screen; /* of the rows that make logits; NULL: none */
-    struct tensor head;  /* lm_head rows of this rank; a copy of `table`'s view when tied */
+    struct tensor head;        /* lm_head rows of this rank; a copy of `table`'s view when tied */
 };
 
 /* Asks for every tensor of the decoder. */

@@ -41,12 +41,12 @@ struct vision {
 
 /* What a pass holds in the step arena; n = n_patches, d_local = local heads * d_head. */
 struct vision_step {
-    float *x;               /* [n, d] residual stream              */
-    float *y;               /* [n, d] normed                       */
-    float *q, *k, *v;       /* [n, d_local]                        */
-    float *att;             /* [n, d_local]                        */
-    float *ff;              /* [tp_tile_rows, ff_local]            */
-    float *patches;         /* [n, 3 * patch^2]                    */
+    float *x;         /* [n, d] residual stream              */
+    float *y;         /* [n, d] normed                       */
+    float *q, *k, *v; /* [n, d_local]                        */
+    float *att;       /* [n, d_local]                        */
+    float *ff;        /* [tp_tile_rows, ff_local]            */
+    float *patches;   /* [n, 3 * patch^2]                    */
 };
 
 /* ---- weights ---- */

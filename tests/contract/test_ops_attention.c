@@ -117,8 +117,12 @@ static void check_rope(struct device *d, size_t d_head, float theta, size_t pos0
     float *dq = case_put(d, q, n_q * sizeof *q), *dk = case_put(d, k, n_kv * sizeof *k),
           *dv = case_put(d, v, n_kv * sizeof *v);
     int32_t *page = malloc(n_pages * sizeof *page);
-    struct ops_kv kv = {case_room(d, n_cache * sizeof *ck), case_room(d, n_cache * sizeof *cv),
-                        page, KV * head, head, 0};
+    struct ops_kv kv = {case_room(d, n_cache * sizeof *ck),
+                        case_room(d, n_cache * sizeof *cv),
+                        page,
+                        KV * head,
+                        head,
+                        0};
 
     for (size_t i = 0; i < n_pages; i++)
         page[i] = (int32_t)(n_pages - 1 - i);
@@ -206,8 +210,8 @@ static struct ops_kv side_by_side(struct device *d, const struct attention_case 
         .token_stride = n_cols,
     };
 
-    assert_int_equal(ops_rope_store(d, NULL, dk, dv, &kv, 0, 0.0f, c->n_keys, 0, c->n_kv, c->d_head),
-                     OK);
+    assert_int_equal(
+        ops_rope_store(d, NULL, dk, dv, &kv, 0, 0.0f, c->n_keys, 0, c->n_kv, c->d_head), OK);
     ops_free(d, dk);
     ops_free(d, dv);
     return kv;

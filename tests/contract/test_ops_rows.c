@@ -63,7 +63,11 @@ static void check_step(struct device *d, const struct step_case *c)
         dq[k] = case_put(d, q, q_bytes);
         out[k] = case_room(d, q_bytes);
         pages[k] = (struct ops_kv){case_put(d, pool, n_pool * sizeof *pool),
-                                   case_put(d, pool, n_pool * sizeof *pool), NULL, stride, head, 0};
+                                   case_put(d, pool, n_pool * sizeof *pool),
+                                   NULL,
+                                   stride,
+                                   head,
+                                   0};
     }
     assert_int_equal(ops_set_rows(d, row, c->n_rows), OK);
     assert_int_equal(

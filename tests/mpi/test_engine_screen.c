@@ -80,8 +80,7 @@ static bool same_tokens(const struct answer *a, const struct answer *b)
 
 static void check_tokens(struct comm *world, enum engine_case_table table, int max_seqs)
 {
-    const struct engine_case_params p =
-        params_of(world, table, max_seqs, ENGINE_GREEDY_SCREENED);
+    const struct engine_case_params p = params_of(world, table, max_seqs, ENGINE_GREEDY_SCREENED);
     struct engine_case_request q[ENGINE_REQUESTS];
     struct engine_case_answer alone[ENGINE_REQUESTS], got[ENGINE_REQUESTS];
     struct ops_screen_counts counts;
@@ -101,7 +100,8 @@ static void check_tokens(struct comm *world, enum engine_case_table table, int m
     ASSERT_ALL(world, none);
     counts = engine_screen_counts(x.engine);
     if (table == ENGINE_CASE_CPU && ops_cpu_best_isa() >= OPS_ISA_AVX512_BF16)
-        ASSERT_ALL(world, counts.n_tok == ENGINE_REQUESTS * ENGINE_NEW && counts.n_full < counts.n_tok);
+        ASSERT_ALL(world,
+                   counts.n_tok == ENGINE_REQUESTS * ENGINE_NEW && counts.n_full < counts.n_tok);
     else
         ASSERT_ALL(world, counts.n_tok == 0);
     engine_case_close(&x);
@@ -155,12 +155,11 @@ static int show(void *ctx, enum tap_point point, int layer, const float *rows, s
 static void what_needs_all_logits_is_refused(void **state)
 {
     struct comm *world = *state;
-    const struct engine_case_params p = params_of(world, ENGINE_CASE_CPU, 2, ENGINE_GREEDY_SCREENED);
+    const struct engine_case_params p =
+        params_of(world, ENGINE_CASE_CPU, 2, ENGINE_GREEDY_SCREENED);
     const struct tap tap = {.on = show};
-    struct engine_params beams = {.max_new_tokens = 2,
-                                  .max_images = 1,
-                                  .max_beams = 2,
-                                  .greedy = ENGINE_GREEDY_SCREENED};
+    struct engine_params beams = {
+        .max_new_tokens = 2, .max_images = 1, .max_beams = 2, .greedy = ENGINE_GREEDY_SCREENED};
     struct engine_case_answer got = {.a.tokens = got.tokens};
     struct engine_case_request q;
     struct engine_memory bytes;

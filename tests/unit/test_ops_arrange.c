@@ -46,7 +46,7 @@ static void check_together(struct device *d, const struct twins *w, const struct
                            const struct tensor *bias, const float *x, size_t n_tok)
 {
     enum { N = 6 };
-    const struct tensor *const m[N] = {&w->plain.t, &w->arranged.t, &up->arranged.t,
+    const struct tensor *const m[N] = {&w->plain.t,  &w->arranged.t,  &up->arranged.t,
                                        &up->plain.t, &up->arranged.t, &w->plain.t};
     const size_t n = n_tok * w->plain.t.dim[0];
     float *alone = malloc(n * sizeof *alone), *y = malloc(N * n * sizeof *y);

@@ -137,8 +137,8 @@ struct run {
 static void run_layer(struct device *d, struct run *r, struct case_tensor w[10])
 {
     static const int32_t kv_of_head[HEADS] = {0, 0, 1};
-    const struct ops_kv kv = {r->cache_k, r->cache_v, NULL, OPS_PAGE_TOKENS * KV * D_HEAD,
-                              OPS_PAGE_TOKENS * D_HEAD, 0};
+    const struct ops_kv kv = {
+        r->cache_k, r->cache_v, NULL, OPS_PAGE_TOKENS * KV * D_HEAD, OPS_PAGE_TOKENS * D_HEAD, 0};
     const struct ops_attention a = {TOK, 0, HEADS, kv_of_head, D_HEAD,
                                     60,  5, 0.18f, 50.0f,      DTYPE_F32};
     int64_t n_bad = 0;

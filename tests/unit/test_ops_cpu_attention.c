@@ -102,8 +102,8 @@ static void check_bits(enum ops_isa isa, enum ops_phase phase, enum dtype precis
     static const size_t parts[] = {1, 31, 64, 77};
     struct data y = data_of(w);
     const size_t n = w->n_tok * y.row;
-    const struct ops_kv plain = {y.plain_k, y.plain_v, NULL, y.pages.kv.page_stride,
-                                 y.pages.kv.head_stride, 0};
+    const struct ops_kv plain = {
+        y.plain_k, y.plain_v, NULL, y.pages.kv.page_stride, y.pages.kv.head_stride, 0};
     float *want = malloc(n * sizeof *want), *out = malloc(n * sizeof *out);
 
     for (int n_threads = 1; n_threads <= 3; n_threads++) {

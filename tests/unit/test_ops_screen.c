@@ -89,7 +89,8 @@ static void check(const struct subject *s, const float *x, size_t n_tok)
 
 static void check_random(struct device *d)
 {
-    static const size_t shape[][2] = {{1, 32}, {15, 64}, {37, 100}, {1041, 160}, {3000, 576}, {2100, 77}};
+    static const size_t shape[][2] = {{1, 32},     {15, 64},    {37, 100},
+                                      {1041, 160}, {3000, 576}, {2100, 77}};
     static const size_t n_toks[] = {1, 2, 3, 5, 9, MAX_TOK};
 
     for (size_t i = 0; i < COUNT(shape); i++)
@@ -161,7 +162,8 @@ static void check_near_ties(struct device *d)
 {
     for (uint64_t seed = 0; seed < 20; seed++) {
         struct case_tensor w = quiet(types[seed % COUNT(types)], seed);
-        float *x = case_filled(5 * COLS, 90 + seed, 1.0f), *base = case_filled(COLS, 70 + seed, 1.0f);
+        float *x = case_filled(5 * COLS, 90 + seed, 1.0f),
+              *base = case_filled(COLS, 70 + seed, 1.0f);
         struct subject s;
 
         memcpy(x, base, COLS * sizeof *x); /* the first token's best are among them */

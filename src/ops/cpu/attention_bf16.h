@@ -152,10 +152,10 @@ static void pack_keys(const struct flash *f, size_t key, size_t n, size_t at, st
         uint16_t *to = f->packed->k + (key + s) / 16 * f->n_depths * OPERAND + s % 16 * DEPTH;
 
         for (size_t i = 0; i < f->n_depths; i++)
-            _mm512_storeu_si512(to + i * OPERAND,
-                                there ? narrow(k + s * stride + i * DEPTH, d - i * DEPTH,
-                                               _mm512_set1_ps(1.0f))
-                                      : _mm512_setzero_si512());
+            _mm512_storeu_si512(to + i * OPERAND, there
+                                                      ? narrow(k + s * stride + i * DEPTH,
+                                                               d - i * DEPTH, _mm512_set1_ps(1.0f))
+                                                      : _mm512_setzero_si512());
         for (size_t i = 0; there && i < d; i += 16)
             _mm_prefetch((const char *)(v + s * stride + i), _MM_HINT_T0);
     }

@@ -227,8 +227,7 @@ static inline __attribute__((always_inline)) void item_scores(float score[][OPS_
                                                               const float *k, struct interval seen,
                                                               size_t n_heads)
 {
-    const size_t d = item->a->d_head, whole = d / VEC * VEC,
-                 stride = ops_token_stride(item->kv, d);
+    const size_t d = item->a->d_head, whole = d / VEC * VEC, stride = ops_token_stride(item->kv, d);
 
     for (size_t s = seen.begin / 4 * 4; s < seen.end; s += 4) {
         struct vec acc[MAX_HEADS][4];

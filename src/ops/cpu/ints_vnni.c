@@ -152,7 +152,7 @@ static inline __attribute__((always_inline)) void strip_of(struct ints_sums *s, 
 }
 
 static void panel_vnni(struct ints_sums *s, const struct mm *m, const struct ints_panel *p,
-                     const struct ints_octet *x, char *scratch)
+                       const struct ints_octet *x, char *scratch)
 {
     (void)scratch;
     for (size_t strip = 0; strip < 2 && p->rows[strip]; strip++)

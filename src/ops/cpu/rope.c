@@ -108,7 +108,8 @@ static void rope_tokens(void *arg, size_t begin, size_t end, int thread)
     for (size_t t = c->tok0 + begin; t < c->tok0 + end; t++) {
         const size_t pos = c->pos0 + t, index = pos / OPS_PAGE_TOKENS;
         const size_t page = c->n_kv_heads && c->kv->page ? (size_t)c->kv->page[index] : index;
-        const size_t at = page * c->kv->page_stride + pos % OPS_PAGE_TOKENS * ops_token_stride(c->kv, d);
+        const size_t at =
+            page * c->kv->page_stride + pos % OPS_PAGE_TOKENS * ops_token_stride(c->kv, d);
         const float *turn = c->turns ? turn_of(c->slots, pos) : NULL;
 
         for (size_t h = 0; turn && h < c->n_heads; h++) {

@@ -15,15 +15,15 @@ struct cpu_screen {
     struct device *d;
     struct arena memory;
     size_t n_rows, n_cols;
-    size_t width;           /* n_cols and zeros up to a step of the integer kernels */
-    struct tensor copy;     /* Q8 [n_rows, width] */
-    float *scale;           /* [n_rows] the copy's */
-    float *rest, *length;   /* [n_rows] of ops_screen.h: R and N */
-    float max_length;       /* of those that are finite */
-    float *x;               /* [max_tok, width] inputs as the product sees them */
-    float *y;               /* [max_tok, SCREEN_BLOCK] exact logits of a block */
-    float *low, *high;      /* [max_tok, spans] largest l - b and l + b */
-    uint8_t *stays;         /* [blocks] */
+    size_t width;         /* n_cols and zeros up to a step of the integer kernels */
+    struct tensor copy;   /* Q8 [n_rows, width] */
+    float *scale;         /* [n_rows] the copy's */
+    float *rest, *length; /* [n_rows] of ops_screen.h: R and N */
+    float max_length;     /* of those that are finite */
+    float *x;             /* [max_tok, width] inputs as the product sees them */
+    float *y;             /* [max_tok, SCREEN_BLOCK] exact logits of a block */
+    float *low, *high;    /* [max_tok, spans] largest l - b and l + b */
+    uint8_t *stays;       /* [blocks] */
 };
 
 static inline struct cpu_screen *cpu_screen_of(struct ops_screen *s)

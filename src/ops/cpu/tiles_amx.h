@@ -190,7 +190,7 @@ struct tiles_chore {
     /* of chunks, up to TILES_MAX_AT_ONCE: */
     size_t group, chunk, n_at_once, n_chunks; /* chunk: the first of them; n_chunks: of all */
     float safe_unit; /* of int8 inputs: up to this one no chunk of the panel can be out of range */
-    int64_t *fixed; /* [token of the group][TILES_COLS] */
+    int64_t *fixed;  /* [token of the group][TILES_COLS] */
     int64_t n_bad;
 };
 void tiles_chore(struct tiles_chore *c, size_t n_lines);
