@@ -84,34 +84,45 @@ static int find_word(const char *const *words, size_t n_words, const char *item,
     return -1;
 }
 
-static int parse_weights(struct bench_axes *a, const char *list, char error[BENCH_ERROR_BYTES])
+/* Words of one option, and what is said of any other. */
+struct words {
+    const char *option;
+    const char *const *word;
+    size_t n;
+    const char *refusal;
+};
+
+static int parse_words(int *out, size_t *n_out, const struct words *w, const char *list,
+                       char error[BENCH_ERROR_BYTES])
 {
     const char *item;
     size_t n;
 
     while ((item = next_item(&list, &n))) {
-        int form = find_word(weights_name, sizeof weights_name / sizeof weights_name[0], item, n);
+        int i = find_word(w->word, w->n, item, n);
 
-        if (form < 0 || a->n_weights == BENCH_MAX_VALUES)
-            return bad(error, "--weights", item, n, "is not one of auto, bf16, int8, int4");
-        a->weights[a->n_weights++] = form;
+        if (i < 0 || *n_out == BENCH_MAX_VALUES)
+            return bad(error, w->option, item, n, w->refusal);
+        out[(*n_out)++] = i;
     }
     return OK;
 }
 
+static int parse_weights(struct bench_axes *a, const char *list, char error[BENCH_ERROR_BYTES])
+{
+    const struct words forms = {"--weights", weights_name,
+                                sizeof weights_name / sizeof weights_name[0],
+                                "is not one of auto, bf16, int8, int4"};
+
+    return parse_words(a->weights, &a->n_weights, &forms, list, error);
+}
+
 static int parse_greedy(struct bench_axes *a, const char *list, char error[BENCH_ERROR_BYTES])
 {
-    const char *item;
-    size_t n;
+    const struct words ways = {"--greedy", greedy_name, sizeof greedy_name / sizeof greedy_name[0],
+                               "is not one of full, screened"};
 
-    while ((item = next_item(&list, &n))) {
-        int greedy = find_word(greedy_name, sizeof greedy_name / sizeof greedy_name[0], item, n);
-
-        if (greedy < 0 || a->n_greedy == BENCH_MAX_VALUES)
-            return bad(error, "--greedy", item, n, "is not one of full, screened");
-        a->greedy[a->n_greedy++] = greedy;
-    }
-    return OK;
+    return parse_words(a->greedy, &a->n_greedy, &ways, list, error);
 }
 
 static int parse_phases(struct bench_axes *a, const char *list, char error[BENCH_ERROR_BYTES])
