@@ -20,6 +20,12 @@ struct bound {
     float tiny;  /* T */
 };
 
+/* b of a row with such a rest and length. Rows that stay are found by the same bits as the largest. */
+LANES_INLINE float bound_at(const struct bound *p, float rest, float length)
+{
+    return rest * p->x + (length * p->slack + p->tiny);
+}
+
 /* ---- inputs ---- */
 
 /* An f32 above v, which is off by far less than this adds. */
@@ -80,14 +86,14 @@ LANES_CLONES static void extremes(float *low, float *high, const struct bound *p
         down[j] = up[j] = -INFINITY;
     for (; i + LANES <= n; i += LANES)
         for (size_t j = 0; j < LANES; j++) {
-            const float b = rest[i + j] * p->x + (length[i + j] * p->slack + p->tiny);
+            const float b = bound_at(p, rest[i + j], length[i + j]);
             const float d = l[i + j] - b, u = l[i + j] + b;
 
             down[j] = d > down[j] ? d : down[j];
             up[j] = u > up[j] ? u : up[j];
         }
     for (; i < n; i++) {
-        const float b = rest[i] * p->x + (length[i] * p->slack + p->tiny);
+        const float b = bound_at(p, rest[i], length[i]);
 
         down[0] = fmaxf(down[0], l[i] - b);
         up[0] = fmaxf(up[0], l[i] + b);
@@ -138,7 +144,7 @@ static size_t keep_of_span(const struct search *h, size_t tok, size_t row)
     size_t n = 0;
 
     for (; row < end; row++) {
-        const float b = s->rest[row] * p->x + (s->length[row] * p->slack + p->tiny);
+        const float b = bound_at(p, s->rest[row], s->length[row]);
 
         if (l[row] + b < h->least[tok])
             continue;
