@@ -224,12 +224,12 @@ static void multiply_stage(float *stage, const struct visit *v, size_t begin, si
     }
 }
 
-/* |a chunk's value| <= 127^2 * elements * unit * largest scale, beside roundings. */
+/* Of int8: |a chunk's value| <= 127^2 * elements * unit * largest scale, beside roundings. */
 static float safe_unit(const struct mm *m, const struct tiles_panel *p)
 {
     float largest = 0.0f;
 
-    for (size_t i = 0; m->is_int8 && i < TILES_COLS; i++)
+    for (size_t i = 0; i < TILES_COLS; i++)
         largest = p->scale[i] > largest ? p->scale[i] : largest;
     return 0.99f * m->limit / (127.0f * 127.0f * (float)m->chunk * largest);
 }
@@ -251,7 +251,8 @@ static void visit_fixed(int64_t *sum, float stage[N_STAGES][STAGE_CHUNKS * TILES
         tiles_chore_all(c);
         if (v->step + begin == 0 || c->panel.col != v->panel->col) {
             c->panel = *v->panel;
-            c->safe_unit = safe_unit(m, v->panel);
+            if (m->is_int8)
+                c->safe_unit = safe_unit(m, v->panel);
         }
         c->sum = mine;
         c->fixed = sum;
