@@ -23,17 +23,23 @@ def said(rows):
     return [(r["text"], r["logprob"]) for r in rows]
 
 
-def has_amx():
-    status, out, _ = program("run", "--model", DEMO, "--isa", "amx", "--device", "cpu", "-n", "1", "-p", "caption en", IMAGE)
+def has(isa):
+    status, _, _ = program("run", "--model", DEMO, "--isa", isa, "--device", "cpu", "-n", "1", "-p", "caption en", IMAGE)
     return status == 0
 
 
-def device():
-    return ["--device", "cpu"] if has_amx() else ["--device", "ref"]
+def devices():
+    """Of this machine's tables for CPUs the best, that with AVX-512 alone (VNNI, where it is), and that without."""
+    found = [["--device", "cpu", "--isa", isa] for isa in ("auto", "avx512", "avx2") if has(isa)]
+    return found or [["--device", "ref"]]
 
 
 def test_same_answers():
-    on = device()
+    for on in devices():
+        same_answers(on)
+
+
+def same_answers(on):
     one = answers(*INT8, *on, "-t", "1", launch=())
     check("two answers", len(one) == 2, one)
     check("rows tell", all((r["weights"], r["activations"]) == ("int8", "int8") for r in one), one)
@@ -48,15 +54,13 @@ def test_refusals():
     for weights in ("auto", "bf16", "int4"):
         status, _, err = program("run", "--model", DEMO, "--weights", weights, "--activations", "int8", "-p", "caption en", IMAGE, launch=LAUNCH)
         check(f"{weights} weights", status == 64 and err.count("--activations int8 goes with int8 weights") == 1, (status, err))
-    status, _, err = program("run", "--model", DEMO, *INT8, "--device", "cpu", "--isa", "avx2", "-p", "caption en", IMAGE, launch=LAUNCH)
-    check("a device without", status == 78 and "no kernels for int8 activations" in err, (status, err))
     status, _, err = program("run", "--model", DEMO, "--activations", "int4", "-p", "caption en", IMAGE)
     check("no such activations", status == 64 and "activations" in err, (status, err))
 
 
 def test_bench_rows():
-    status, out, err = program("bench", "--model", DEMO, "-r", "1", "-n", "2", "--phases", "prefill", "-o", "json", "--device",
-                               device()[1], *INT8, launch=LAUNCH)
+    status, out, err = program("bench", "--model", DEMO, "-r", "1", "-n", "2", "--phases", "prefill", "-o", "json",
+                               *devices()[0], *INT8, launch=LAUNCH)
     rows = [json.loads(line) for line in out.splitlines()]
     check("bench", status == 0 and rows and all(r["activations"] == "int8" for r in rows), (status, err, out))
     status, _, err = program("bench", "--model", DEMO, "--phases", "prefill", "--weights", "int8,bf16", "--activations", "int8",

@@ -18,6 +18,7 @@ struct cpu {
     struct device base; /* first member: cpu_of() casts back */
     struct ops table;   /* base.ops: the entries chosen for this isa */
     enum ops_isa isa;   /* never AUTO */
+    bool has_vnni;      /* isa is AVX-512 or better, and *_vnni.c may be called */
     int n_threads;
     struct team *team; /* team.h */
 
@@ -116,6 +117,8 @@ int cpu_alloc(struct device *d, size_t n_bytes, void **out);
 
 /* isa.c */
 bool isa_available(enum ops_isa isa);
+/* The 512-bit VNNI, which not every CPU with AVX-512 has. */
+bool isa_has_vnni(void);
 /* Asks the kernel to let this process use AMX tiles; false when it refuses. */
 bool isa_permit_amx(void);
 

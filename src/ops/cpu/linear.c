@@ -15,6 +15,7 @@
  * their stretch; Q4 weights are exact there, but their two parts are summed apart, so the roundings
  * are relative to the sum of |x| (|scale q| + |minimum|). */
 #include "ints.h"
+#include "int8_inputs.h"
 
 #include <stdlib.h>
 
@@ -78,7 +79,14 @@ void cpu_release_scratch(struct cpu *c)
 /* ---- choice ---- */
 
 /* How a kernel wants its inputs. */
-enum mm_inputs { INPUTS_AS_THEY_ARE, INPUTS_PAIRS, INPUTS_TILES, INPUTS_INTS };
+enum mm_inputs {
+    INPUTS_AS_THEY_ARE,
+    INPUTS_PAIRS,
+    INPUTS_BYTES,
+    INPUTS_HALVES,
+    INPUTS_TILES,
+    INPUTS_INTS,
+};
 
 struct choice {
     void (*run)(struct mm *m);
@@ -96,6 +104,11 @@ static const struct choice in_f32[][2] = {
 static const struct choice in_bf16[2] = {
     {panel_avx512bf16, INPUTS_PAIRS, PANEL_TOK},
     {rows_avx512bf16, INPUTS_PAIRS, PANEL_TOK},
+};
+static const struct choice in_int8[2] = {
+    /* without VNNI, with it */
+    {panel_int8_avx2, INPUTS_HALVES, PANEL_TOK},
+    {panel_int8_vnni, INPUTS_BYTES, PANEL_TOK},
 };
 static const struct choice in_ints[2] = {
     /* without AMX, with it */
@@ -128,6 +141,8 @@ static struct choice choose(const struct mm *m)
     const enum ops_isa isa = m->cpu->isa;
     const enum ops_phase phase = m->cpu->base.phase;
 
+    if (m->is_int8 && !(isa == OPS_ISA_AMX && tiles_take(m)))
+        return in_int8[m->cpu->has_vnni];
     if (!linear_rounds_inputs(m->cpu, m->w))
         return in_f32[isa < OPS_ISA_AVX512 ? isa : OPS_ISA_AVX512][phase];
     if (phase == OPS_PHASE_DECODE && ints_take(m->w, m->chunk))
@@ -136,10 +151,10 @@ static struct choice choose(const struct mm *m)
 }
 
 /* Beside int8 inputs, whose dot products have the bits of ops/ref, that takes what no kernel here
- * does: chunks of tiny models. */
+ * has scratch for: chunks of the tiniest models. */
 static bool is_for_ref(const struct mm *m)
 {
-    return m->n_k == 0 || (m->is_int8 && !tiles_take(m));
+    return m->n_k == 0 || (m->is_int8 && m->chunk < INT8_MIN_CHUNK);
 }
 
 /* Every call on such a matrix ends in tiles, whose steps are 16 lines of a strip, or in integers. */
@@ -162,6 +177,10 @@ static size_t packed_bytes(const struct mm *m, const struct choice *c, size_t n_
     switch (c->inputs) {
     case INPUTS_PAIRS:
         return n_tok * mm_pairs(m) * sizeof(uint32_t);
+    case INPUTS_BYTES:
+        return n_tok * int8_token_words(m, INT8_BYTES) * sizeof(int32_t);
+    case INPUTS_HALVES:
+        return n_tok * int8_token_words(m, INT8_HALVES) * sizeof(int32_t);
     case INPUTS_INTS:
         return ints_packed_bytes(m, n_tok);
     case INPUTS_TILES:

@@ -132,15 +132,20 @@ static inline float mm_row_scale(const struct mm_row *row)
     return row->w->dtype == DTYPE_Q8 ? ((const float *)row->w->scale)[row->index] : 1.0f;
 }
 
-/* Inputs rounded to bf16 for panel_* and rows_*_bf16: token after token, each chunk padded to an
- * even number of elements. */
+/* A token's inputs as words of n_elems, each chunk padded to whole ones. */
+static inline size_t mm_words(const struct mm *m, size_t n_elems)
+{
+    const size_t n_chunks = mm_n_chunks(m), round = n_elems - 1;
+
+    return n_chunks ? (n_chunks - 1) * ((m->chunk + round) / n_elems) +
+                          (mm_chunk_len(m, n_chunks - 1) + round) / n_elems
+                    : 0;
+}
+
+/* Inputs rounded to bf16 for panel_* and rows_*_bf16: token after token. */
 static inline size_t mm_pairs(const struct mm *m)
 {
-    const size_t n_chunks = mm_n_chunks(m);
-
-    return n_chunks
-               ? (n_chunks - 1) * ((m->chunk + 1) / 2) + (mm_chunk_len(m, n_chunks - 1) + 1) / 2
-               : 0;
+    return mm_words(m, 2);
 }
 
 /* Tokens in one call of a kernel: weights come from memory once for all of them. What a thread needs
@@ -173,6 +178,9 @@ void rows_avx512(struct mm *m);
 void rows_avx512bf16(struct mm *m);
 /* pairs_avx512bf16.c: m->x rounded into m->packed, for the two above. */
 void pairs_pack_avx512bf16(struct mm *m);
+/* panel_int8_*.c, prefill: Q8 weights with inputs as int8 (int8_inputs.h), the same bits from both. */
+void panel_int8_vnni(struct mm *m);
+void panel_int8_avx2(struct mm *m);
 /* tiles_amx.c, prefill: BF16 weights with inputs rounded to bf16. m->packed holds the bytes that
  * tiles_packed_bytes says. */
 void tiles_amx(struct mm *m);

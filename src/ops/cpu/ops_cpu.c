@@ -23,6 +23,7 @@ static void cpu_close(struct device *d)
 static const struct ops plain = {
     .name = "cpu",
     .is_host = true,
+    .has_int8 = true,
     .close = cpu_close,
     .reserve = cpu_reserve,
     .alloc = cpu_alloc,
@@ -93,9 +94,9 @@ int ops_open_cpu(struct device **out, const struct ops_cpu_params *p)
         return FAIL(ERR_NOMEM, "device");
     c->table = plain;
     c->table.name = table_name[isa];
-    c->table.has_int8 = isa == OPS_ISA_AMX;
     c->base.ops = &c->table;
     c->isa = isa;
+    c->has_vnni = isa >= OPS_ISA_AVX512 && isa_has_vnni();
     c->n_threads = p->n_threads ? p->n_threads : team_n_cpus();
     TRY_GOTO(team_open(&c->team, c->n_threads, p->plan), close);
     TRY_GOTO(attention_open(c), close);

@@ -1,4 +1,5 @@
-/* The prefill kernel of CPUs without AMX: panels of NR weight rows against MR tokens at a time.
+/* The prefill kernel of CPUs without AMX: panels of NR weight rows against MR tokens at a time. A unit
+ * is what a lane of 32 bits multiplies at once: an f32, two bf16 or a few integers.
  *
  * A panel is NR rows by up to KB units of K, transposed into [unit][NR] so that a vector holds one
  * unit of VEC rows; it is made once per block of K and serves all tokens. Each output element is
@@ -15,7 +16,7 @@
 #include "../ref/lanes.h"
 #include "linear_impl.h"
 
-enum { MR = 6, NR = NV * VEC, KB = 256 };
+enum { NR = NV * VEC };
 _Static_assert(KB % 64 == 0, "blocks start with a group");
 
 struct panel {
@@ -71,13 +72,12 @@ static void panel_pack(struct panel_scratch *s, const struct panel *p, enum dtyp
         const char *row[VEC];
 
         for (size_t j = 0; j < VEC; j++) {
-            row[j] = p->row[r + j].data + k * (type == DTYPE_F32 ? 4 : 2);
-            if (dtype_is_quantised(type)) {
-                units_unpack(s->unpacked[j], &p->row[r + j], k, n);
-                row[j] = (const char *)s->unpacked[j];
-            }
+            if (dtype_is_quantised(type))
+                row[j] = units_row(s->unpacked[j], &p->row[r + j], k, n);
+            else
+                row[j] = p->row[r + j].data + k * (type == DTYPE_F32 ? 4 : 2);
         }
-        if (dtype_is_quantised(type))
+        if (unit_unpacked == DTYPE_Q8 || dtype_is_quantised(type))
             panel_transpose(s, r, row, unit_unpacked, n);
         else if (type == DTYPE_BF16)
             panel_transpose(s, r, row, DTYPE_BF16, n);
@@ -114,14 +114,6 @@ static void panel_multiply(float part[][NR], const float *const x[MR], const flo
             vec_store(&part[t][v * VEC], sum[t][v]);
 }
 
-/* Inputs: units of token t from element k of chunk c on. */
-static inline const float *panel_x(const struct mm *m, size_t t, size_t c, size_t k)
-{
-    if (UNIT_ELEMS == 1)
-        return m->x + t * m->n_k + c * m->chunk + k;
-    return (const float *)m->packed + t * mm_pairs(m) + c * ((m->chunk + 1) / 2) + k / 2;
-}
-
 static void panel_chunk(struct panel_scratch *s, const struct mm *m, const struct panel *p,
                         size_t c)
 {
@@ -136,23 +128,25 @@ static void panel_chunk(struct panel_scratch *s, const struct mm *m, const struc
             const float *x[MR];
 
             for (size_t i = 0; i < MR; i++)
-                x[i] = panel_x(m, t + (i < n_tok ? i : 0), c, k);
+                x[i] = units_x(m, t + (i < n_tok ? i : 0), c, k);
             panel_multiply(&s->part[t], x, s->weight, (n + UNIT_ELEMS - 1) / UNIT_ELEMS, n_tok,
                            k == 0);
         }
     }
 }
 
-/* A chunk's sums times the rows' scales. */
-static void panel_scale(struct panel_scratch *s, const struct mm *m, const struct panel *p)
+/* A chunk's sums of Q8 weights as values. */
+static void panel_scale(struct panel_scratch *s, const struct mm *m, const struct panel *p,
+                        size_t c)
 {
     float scale[NR];
 
     for (size_t r = 0; r < NR; r++)
         scale[r] = mm_row_scale(&p->row[r]);
     for (size_t t = 0; t < m->n_tok; t++)
-        for (size_t r = 0; r < NR; r++)
-            s->part[t][r] *= scale[r];
+        for (size_t r = 0; r < NR; r += VEC)
+            vec_store(&s->part[t][r],
+                      units_value(vec_load(&s->part[t][r]), vec_load(&scale[r]), m, t, c));
 }
 
 /* A chunk's sums into the integers. A vector that is not whole goes through a buffer. */
@@ -219,7 +213,7 @@ static void panel_range(struct mm *m, size_t begin, size_t end, int thread)
         for (size_t c = 0; c < n_chunks; c++) {
             panel_chunk(s, m, &p, c);
             if (m->w->dtype == DTYPE_Q8)
-                panel_scale(s, m, &p);
+                panel_scale(s, m, &p, c);
             if (m->acc)
                 n_bad += panel_add_fixed(s, m, &p, c == 0);
         }

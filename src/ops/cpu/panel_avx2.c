@@ -4,7 +4,7 @@
 #include "vec_avx2.h"
 #include "units_f32.h"
 
-enum { NV = 2 };
+enum { MR = 6, NV = 2, KB = 256 };
 
 #include "panel.h"
 

@@ -4,7 +4,7 @@
 #include "vec_avx512.h"
 #include "units_f32.h"
 
-enum { NV = 4 };
+enum { MR = 6, NV = 4, KB = 256 };
 
 #include "panel.h"
 

@@ -30,6 +30,27 @@ static inline void units_unpack(void *to, const struct mm_row *row, size_t k, si
     unpack_avx512bf16(to, 32, row, k, n);
 }
 
+/* The same, and where they are. */
+static inline const char *units_row(void *room, const struct mm_row *row, size_t k, size_t n)
+{
+    units_unpack(room, row, k, n);
+    return room;
+}
+
+/* Inputs: units of token t from element k of chunk c on. */
+static inline const float *units_x(const struct mm *m, size_t t, size_t c, size_t k)
+{
+    return (const float *)m->packed + t * mm_pairs(m) + c * ((m->chunk + 1) / 2) + k / 2;
+}
+
+/* Of a chunk's sum of products with Q8 weights. */
+static inline struct vec units_value(struct vec sum, struct vec scale, const struct mm *m, size_t t,
+                                     size_t c)
+{
+    (void)m, (void)t, (void)c;
+    return vec_mul(sum, scale);
+}
+
 static inline struct vec unit_mul_add(struct vec w, struct vec x, struct vec sum)
 {
     return (struct vec){_mm512_dpbf16_ps(sum.v, (__m512bh)w.v, (__m512bh)x.v)};

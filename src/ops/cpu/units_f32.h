@@ -62,6 +62,27 @@ static inline void units_unpack(void *to, const struct mm_row *row, size_t k, si
         lanes_widen_row(to, row->w, row->index, k, n);
 }
 
+/* The same, and where they are. */
+static inline const char *units_row(void *room, const struct mm_row *row, size_t k, size_t n)
+{
+    units_unpack(room, row, k, n);
+    return room;
+}
+
+/* Inputs: units of token t from element k of chunk c on. */
+static inline const float *units_x(const struct mm *m, size_t t, size_t c, size_t k)
+{
+    return m->x + t * m->n_k + c * m->chunk + k;
+}
+
+/* Of a chunk's sum of products with Q8 weights. */
+static inline struct vec units_value(struct vec sum, struct vec scale, const struct mm *m, size_t t,
+                                     size_t c)
+{
+    (void)m, (void)t, (void)c;
+    return vec_mul(sum, scale);
+}
+
 static inline struct vec unit_mul_add(struct vec w, struct vec x, struct vec sum)
 {
     return vec_mul_add(w, x, sum);

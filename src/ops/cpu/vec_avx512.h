@@ -39,6 +39,11 @@ static inline void vec_store(void *p, struct vec a)
     _mm512_storeu_ps(p, a.v);
 }
 
+static inline struct vec vec_mul(struct vec a, struct vec b)
+{
+    return (struct vec){_mm512_mul_ps(a.v, b.v)};
+}
+
 static inline struct vec vec_mul_add(struct vec a, struct vec b, struct vec sum)
 {
     return (struct vec){_mm512_fmadd_ps(a.v, b.v, sum.v)};
