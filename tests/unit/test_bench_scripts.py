@@ -122,8 +122,9 @@ class Folders(unittest.TestCase):
 
 class Peers(unittest.TestCase):
     def test_gemma_cpp_is_read(self):
-        said = ("[ Timing info ] Image token generation took: 500 ms\n[ Timing info ] Prefill: 2000 ms for 272 prompt tokens (136.00 tokens / sec); "
-                "Time to first token: 2100 ms\n[ Timing info ] Generate: 800 ms for 8 tokens (10.00 tokens / sec)\n")
+        answer = ("[ Timing info ] Prefill: {} ms for 271 prompt tokens (135.50 tokens / sec); Time to first token: 2100 ms\n"
+                  "[ Timing info ] Generate: {} ms for 8 tokens (10.00 tokens / sec)\n")
+        said = "[ Timing info ] Image token generation took: 500 ms\n" + answer.format(3000, 900) + answer.format(2000, 800)
         self.assertEqual(peer_gemma_cpp.rates(said), {"vision": 2.0, "prefill_text": 136.0, "decode": 10.0})
         self.assertEqual(peer_gemma_cpp.rates("Segmentation fault"), {})
 
