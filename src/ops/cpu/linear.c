@@ -8,7 +8,8 @@
  * F16 weights still are; for all others inputs are rounded to bf16 first, for Q4 the weights, too, so
  * a dot product is off by at most 2^-8 (Q4: 2^-7 + 2^-16) of the sum of its |x w|, beside the f32
  * roundings of the sum, which are at most (n + 2) 2^-24 of it in any order. Inputs and products below
- * 2^-126 count as zero there. A Q8 row's scale multiplies the sum.
+ * 2^-126 count as zero there; of row-parallel products tiles take inputs from 2^91 on as infinite. A Q8
+ * row's scale multiplies the sum.
  * Inputs may be integers instead: int8 if that is asked for (ops_set_activations), with the bits of
  * ops/ref. Otherwise, beside Q8 weights in tiles, they are off by at most 2^-16 of the largest |x| of
  * their chunk. Decoding with Q8 and Q4 (ints.h): by 1 / 65000 of the largest |x| of

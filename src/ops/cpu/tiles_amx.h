@@ -133,6 +133,13 @@ static inline float *tiles_x_scale(const struct mm *m, size_t token)
     return (float *)(void *)end + token * mm_n_chunks(m);
 }
 
+/* What inputs are multiplied by before they become bf16: the sums of row-parallel products come out in
+ * units of 2^-36 and need only be rounded. Inputs from 2^91 on end as infinities, out of range. */
+static inline float tiles_x_factor(const struct mm *m)
+{
+    return m->acc ? 0x1p36f : 1.0f;
+}
+
 /* ---- panels ---- */
 
 /* 16 rows of weights. */

@@ -63,7 +63,7 @@ static void pack_x(const struct mm *m)
             float *to = (float *)m->packed + (c * per_chunk * n + t) * 2;
 
             for (size_t k = 0; k < mm_chunk_len(m, c); k++)
-                to[k / 2 * n * 2 + k % 2] = rounded(x[k]);
+                to[k / 2 * n * 2 + k % 2] = rounded(x[k] * tiles_x_factor(m));
         }
 }
 

@@ -164,59 +164,65 @@ static __attribute__((noinline)) struct good_line without_bad(__m512 a, __m512 b
     return out;
 }
 
-/* sum += v * 2^36 as integers, in range. Halves that come from memory need one instruction each, not
+/* sum += values in range as integers. Halves that come from memory need one instruction each, not
  * three; and vector instructions are what this kernel is short of. */
-static inline __attribute__((always_inline)) void add_scaled(__m512i sum[2], __m512 scaled)
+static inline __attribute__((always_inline)) void add_values(__m512i sum[2], const float *value)
 {
-    __m256 half[2];
-
-    _mm512_storeu_ps(half, scaled);
     for (size_t i = 0; i < 2; i++) {
+        const __m256 *const half = (const void *)(value + 8 * i);
         __m512i q;
 
-        __asm__("vcvtps2qq %1, %0" : "=v"(q) : "m"(half[i]));
+        __asm__("vcvtps2qq %1, %0" : "=v"(q) : "m"(*half));
         sum[i] = _mm512_add_epi64(sum[i], q);
     }
 }
 
-/* A line's values times 2^36, those out of range 0. Returns how many were. */
-static inline __attribute__((always_inline)) int scaled_line(__m512 out[2],
-                                                             const struct tiles_chore *c,
-                                                             const struct reading *as,
-                                                             const float *line, size_t token,
-                                                             const __mmask16 cols[2])
+/* A line whose sums are the values. Returns how many were out of range, and count 0. */
+static inline __attribute__((always_inline)) int add_pairs(__m512i sum[4], const float *line,
+                                                           const __mmask16 cols[2], float limit)
 {
-    const __m512 factor = _mm512_set1_ps(0x1p36f);
-    const float limit = c->m->limit;
-    struct good_line l = {{value(as, line, token, 0), value(as, line, token, 1)}, 0};
+    const __m512 v[2] = {_mm512_loadu_ps(line), _mm512_loadu_ps(line + TILE_ELEMS)};
+    const __m512i most = _mm512_castps_si512(_mm512_set1_ps(limit));
 
-    if (__builtin_expect(out_of_range(l.v, cols, _mm512_castps_si512(_mm512_set1_ps(limit))), 0))
+    if (__builtin_expect(out_of_range(v, cols, most), 0)) {
+        const struct good_line l = without_bad(v[0], v[1], cols, limit);
+
+        add_values(sum, (const float *)&l.v[0]);
+        add_values(sum + 2, (const float *)&l.v[1]);
+        return l.n_bad;
+    }
+    add_values(sum, line);
+    add_values(sum + 2, line + TILE_ELEMS);
+    return 0;
+}
+
+/* The same of bytes; is_safe: nothing can be out of range. */
+static inline __attribute__((always_inline)) int add_bytes(__m512i sum[4], const float *line,
+                                                           const struct reading *as, size_t token,
+                                                           const __mmask16 cols[2], float limit,
+                                                           bool is_safe)
+{
+    struct good_line l = {{value(as, line, token, 0), value(as, line, token, 1)}, 0};
+    const __m512i most = _mm512_castps_si512(_mm512_set1_ps(limit));
+
+    if (!is_safe && __builtin_expect(out_of_range(l.v, cols, most), 0))
         l = without_bad(l.v[0], l.v[1], cols, limit);
-    out[0] = _mm512_mul_ps(l.v[0], factor);
-    out[1] = _mm512_mul_ps(l.v[1], factor);
+    add_values(sum, (const float *)&l.v[0]);
+    add_values(sum + 2, (const float *)&l.v[1]);
     return l.n_bad;
 }
 
-/* The same of int8 whose unit is so small that nothing can be out of range. The factor is in `scale`:
- * what that changes is below 2^-90, and so 0 either way. */
-static inline __attribute__((always_inline)) void scaled_int8(__m512 out[2], const float *line,
-                                                              float unit, const __m512 scale[2])
-{
-    for (size_t h = 0; h < 2; h++)
-        out[h] = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(line + h * TILE_ELEMS)),
-                               _mm512_mul_ps(_mm512_set1_ps(unit), scale[h]));
-}
-
-/* n_chunks and is_first are known where this is inlined. */
+/* Values are in units of 2^-36: the inputs of pairs were, and the scales of bytes take the factor
+ * here. Beside whole products that moves only what is below 2^-90, and so 0 either way.
+ * n_chunks and is_first are known where this is inlined. */
 static inline __attribute__((always_inline)) void convert_form(struct tiles_chore *c, size_t end,
                                                                enum tiles_form form, bool is_first,
                                                                size_t n_chunks)
 {
-    const struct reading as = reading_of(c, form, c->group * tiles_group(c->m));
+    const struct reading whole = reading_of(c, form, c->group * tiles_group(c->m));
     const __mmask16 cols[2] = {columns(&c->panel, 0), columns(&c->panel, 1)};
-    const __m512 factor = _mm512_set1_ps(0x1p36f), scale[2] = {_mm512_mul_ps(as.scale[0], factor),
-                                                               _mm512_mul_ps(as.scale[1], factor)};
-    const float *const stage = c->sum, safe_unit = c->safe_unit;
+    const __m512 factor = _mm512_set1_ps(0x1p36f);
+    const float *const stage = c->sum, limit = c->m->limit * 0x1p36f, safe_unit = c->safe_unit;
     int64_t *fixed = c->fixed + c->next * TILES_COLS;
     int n_bad = 0;
 
@@ -227,17 +233,17 @@ static inline __attribute__((always_inline)) void convert_form(struct tiles_chor
             sum[i] = is_first ? _mm512_setzero_si512() : _mm512_loadu_si512(fixed + 8 * i);
         for (size_t i = 0; i < n_chunks; i++) {
             const float *line = line_of(stage + i * TILES_SUMS, r);
-            struct reading here = as;
-            __m512 v[2];
+            struct reading as = whole;
 
-            if (form != FORM_PAIRS)
-                here.x_scale += i;
-            if (form == FORM_INT8 && here.x_scale[r * as.n_chunks] <= safe_unit)
-                scaled_int8(v, line, here.x_scale[r * as.n_chunks], scale);
-            else
-                n_bad += scaled_line(v, c, &here, line, r, cols);
-            add_scaled(sum, v[0]);
-            add_scaled(sum + 2, v[1]);
+            if (form == FORM_PAIRS) {
+                n_bad += add_pairs(sum, line, cols, limit);
+                continue;
+            }
+            as.x_scale += i;
+            for (size_t h = 0; h < 2; h++)
+                as.scale[h] = _mm512_mul_ps(as.scale[h], factor);
+            n_bad += add_bytes(sum, line, &as, r, cols, limit,
+                               form == FORM_INT8 && as.x_scale[r * as.n_chunks] <= safe_unit);
         }
         for (size_t i = 0; i < 4; i++)
             _mm512_storeu_si512(fixed + 8 * i, sum[i]);

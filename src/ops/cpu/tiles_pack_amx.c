@@ -7,50 +7,87 @@
 
 /* ---- inputs ---- */
 
-static inline __m512 load_between(const float *p, uint32_t mask)
+/* Elements of a step that count: of the first and of the last 16. */
+struct place {
+    size_t k;
+    __mmask16 first, last;
+};
+
+static void find_places(struct place *p, const struct mm *m, size_t begin, size_t n_steps)
 {
-    return _mm512_maskz_loadu_ps((__mmask16)mask, p);
-}
+    for (size_t i = 0; i < n_steps; i++) {
+        const struct tiles_step s = tiles_step_of(m, begin + i);
+        const uint32_t below_n = s.n < 32 ? (1u << s.n) - 1 : ~0u,
+                       mask = below_n & ~(uint32_t)(((uint64_t)1 << s.skip) - 1);
 
-/* 32 elements of a row as bf16 (to nearest, ties to even); zeros where the mask has none. */
-static inline __m512i round_step(const float *p, uint32_t mask)
-{
-    return (__m512i)_mm512_cvtne2ps_pbh(load_between(p + VEC, mask >> VEC), load_between(p, mask));
-}
-
-/* 16 tokens from `token` on, one step. */
-static inline void pack_tile(char *to, const struct mm *m, size_t token, const struct tiles_step *s)
-{
-    const uint32_t below_n = s->n < 32 ? (1u << s->n) - 1 : ~0u,
-                   mask = below_n & ~((uint32_t)(((uint64_t)1 << s->skip) - 1));
-
-    for (size_t i = 0; i < 16; i++, to += STEP_BYTES) {
-        const bool is_there = token + i < m->n_tok;
-
-        _mm512_storeu_si512(to, is_there ? round_step(m->x + (token + i) * m->n_k + s->k, mask)
-                                         : _mm512_setzero_si512());
+        p[i] = (struct place){s.k, (__mmask16)mask, (__mmask16)(mask >> VEC)};
     }
 }
 
-static void pack_groups(void *arg, size_t begin, size_t end, int thread)
+static inline __m512 load_times(const float *p, __mmask16 mask, float factor)
+{
+    return _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, p), _mm512_set1_ps(factor));
+}
+
+/* A row's steps times a factor as bf16 (to nearest, ties to even), a line each, tiles apart. Elements
+ * that do not count are zero. The next row is far off in memory, and no cache guesses it. */
+static inline void pack_row(char *to, const float *x, const float *next, const struct place *p,
+                            size_t n_steps, float factor)
+{
+    for (size_t i = 0; i < n_steps; i++, to += 2 * TILE_BYTES) {
+        const float *const at = x + p[i].k;
+
+        _mm_prefetch(next + p[i].k, _MM_HINT_T0);
+        _mm_prefetch(next + p[i].k + VEC, _MM_HINT_T0);
+        _mm512_storeu_si512(to,
+                            (__m512i)_mm512_cvtne2ps_pbh(load_times(at + VEC, p[i].last, factor),
+                                                         load_times(at, p[i].first, factor)));
+    }
+}
+
+static void clear_row(char *to, size_t n_steps)
+{
+    for (size_t i = 0; i < n_steps; i++, to += 2 * TILE_BYTES)
+        _mm512_storeu_si512(to, _mm512_setzero_si512());
+}
+
+/* A block of a group, row by row. A second tile without tokens is not looked at. */
+static void pack_block(const struct mm *m, size_t block, size_t g)
+{
+    const size_t n_steps = tiles_n_steps(m), most = tiles_block_steps(m), begin = block * most;
+    const size_t n = n_steps - begin < most ? n_steps - begin : most;
+    const size_t left = m->n_tok - 32 * g, n_tok = left < 32 ? left : 32;
+    char *const to = tiles_x(m, begin, n, g);
+    struct place place[LONG_BLOCK_STEPS];
+
+    find_places(place, m, begin, n);
+    for (size_t i = 0; i < (n_tok + 15) / 16 * 16; i++) {
+        char *const line = to + i / 16 * TILE_BYTES + i % 16 * STEP_BYTES;
+        const float *const row = m->x + (32 * g + i) * m->n_k;
+
+        if (i < n_tok)
+            pack_row(line, row, i + 1 < n_tok ? row + m->n_k : row, place, n, tiles_x_factor(m));
+        else
+            clear_row(line, n);
+    }
+}
+
+static void pack_blocks(void *arg, size_t begin, size_t end, int thread)
 {
     const struct mm *m = arg;
-    const size_t n_steps = tiles_n_steps(m), per_block = tiles_block_steps(m);
+    const size_t n_groups = tiles_n_groups(m);
 
     (void)thread;
-    for (size_t g = begin; g < end; g++)
-        for (size_t b = 0; b < n_steps; b += per_block) {
-            const size_t n = n_steps - b < per_block ? n_steps - b : per_block;
-            char *to = tiles_x(m, b, n, g);
+    for (size_t i = begin; i < end; i++)
+        pack_block(m, i / n_groups, i % n_groups);
+}
 
-            for (size_t s = b; s < b + n; s++, to += 2 * TILE_BYTES) {
-                const struct tiles_step step = tiles_step_of(m, s);
+static void pack_pairs(struct mm *m)
+{
+    const size_t per_block = tiles_block_steps(m),
+                 n_blocks = (tiles_n_steps(m) + per_block - 1) / per_block;
 
-                pack_tile(to, m, 32 * g, &step);
-                if (32 * g + 16 < m->n_tok)
-                    pack_tile(to + TILE_BYTES, m, 32 * g + 16, &step);
-            }
-        }
+    team_share(m->cpu, n_blocks * tiles_n_groups(m), 16, pack_blocks, m);
 }
 
 size_t tiles_packed_bytes(const struct mm *m, size_t n_tok)
@@ -68,7 +105,7 @@ void tiles_pack_x(struct mm *m)
     else if (tiles_are_bytes(m))
         tiles_pack_bytes(m);
     else
-        team_share(m->cpu, tiles_n_groups(m), 4, pack_groups, m);
+        pack_pairs(m);
 }
 
 /* ---- weights ---- */
