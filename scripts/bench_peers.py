@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""paligrid and the programs a user would pick instead, on one machine, on the same weights, in turns.
+"""paligrid and the programs a user would pick instead, on one machine, in turns.
 
     scripts/bench_peers.py [--preset 3b-224] [--layers 4 --vision-layers 4] [--peers transformers,llama-q4_0] [--batch 1,4]
 
@@ -8,8 +8,10 @@ must be asked for), llama-bf16, llama-q8_0 and llama-q4_0 (llama.cpp's Gemma 2 d
 gemma.cpp (8 bits beside int8). What is missing is said, and the others are measured.
 
 A round is: probes of the machine, one side, the other side, probes. It does not count when the probes differ by more than 15 %. Told is
-the median of the rounds' own ratios; above 1, paligrid is faster. Weights are synthetic, of the preset's dimensions; --layers takes
-less disk, memory and time. transformers need torch and transformers, llama.cpp needs gguf, all in the Python that runs this.
+the median of the rounds' own ratios; above 1, paligrid is faster. Weights are synthetic, of the preset's dimensions (transformers have
+the same values); --layers takes less disk, memory and time. Both sides are in memory all the time; with --apart, one after the other,
+which takes a loading of each for every round. transformers need torch and transformers, llama.cpp needs gguf, all in the Python that
+runs this.
 
 Exit status: 0 nothing missed, 1 something was missed or failed, 77 no peer could be measured.
 """
@@ -69,16 +71,19 @@ def compare(peer, phases, args, out):
     weights = PEERS[peer][0]
     model = checkpoint.synthetic(args.preset, args.layers, args.vision_layers)
     passes = [p for p in paligrid.PASSES if p in phases or p + "_text" in phases]
-    with open_peer(peer, phases, args) as theirs, \
-            paligrid.Paced(args.program, model, "--text-tokens", args.text_tokens, "--max-new-tokens", args.new_tokens, weights=weights,
-                           threads=args.threads, max_batch=max(args.batch), phases=passes) as ours:
+
+    def paced():
+        return paligrid.Paced(args.program, model, "--text-tokens", args.text_tokens, "--max-new-tokens", args.new_tokens, weights=weights,
+                              threads=args.threads, max_batch=max(args.batch), phases=passes)
+    with open_peer(peer, phases, args) as theirs, paligrid.Apart(paced, args.program, args.threads) if args.apart else paced() as ours:
         for batch in args.batch:
             compared = phases if batch == 1 else ("decode",) if "decode" in phases else ()
             if not compared:
                 continue
             for _ in range(2 if peer == "compiled" else 0):  # the first calls compile
                 theirs.measure(batch)
-            ratios = rounds.in_turns(lambda: ours.round(batch), lambda: theirs.measure(batch), ours.probe, compared, args.rounds, args.seconds)
+            ratios = rounds.in_turns(lambda: ours.round(batch), lambda: theirs.measure(batch), ours.probe, compared, args.rounds, args.seconds,
+                                     is_warm=args.apart)
             for phase in compared:
                 add_row(out, ratios, peer, theirs.name, phase, batch, args)
 
@@ -109,6 +114,7 @@ def options():
     ap.add_argument("--gemma-cpp", metavar="PROGRAM")
     ap.add_argument("--gemma-weights", metavar="FILE.sbs")
     ap.add_argument("--gemma-tokenizer", metavar="FILE.model")
+    ap.add_argument("--apart", action="store_true", help="beside llama.cpp and gemma.cpp: a side is in memory in its turns only")
     command_line.add_common(ap)
     return command_line.parse(ap, "peers", PEERS)
 

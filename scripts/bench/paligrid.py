@@ -11,6 +11,7 @@ from . import child
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = os.path.join(ROOT, "build", "release", "paligrid")
+TINY = os.path.join(ROOT, "tests", "data", "oracle", "ckpt_micro")
 PASSES = ("vision", "prefill", "decode")
 
 
@@ -82,6 +83,31 @@ class Paced:
             except (OSError, ValueError):
                 return None
         return total
+
+
+class Apart:
+    """paligrid that is in memory in its own turns only, for models of which two do not fit; use it in a with statement.
+
+    paced() starts it, loads its weights and is a Paced; a tiny model's process makes the probes. A turn warms up by itself.
+    """
+
+    def __init__(self, paced, program, threads):
+        self.paced, self.program, self.threads = paced, program, threads
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def round(self, batch=1):
+        with self.paced() as p:
+            p.round(batch)
+            return p.round(batch)
+
+    def probe(self):
+        with Paced(self.program, TINY, threads=self.threads) as p:
+            return p.probe()
 
 
 def descendants(pid):

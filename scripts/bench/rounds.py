@@ -56,12 +56,13 @@ class Ratios:
                 "ratio": statistics.median(ratios), "min": min(ratios), "max": max(ratios), "n": len(pairs), "dropped": self.dropped[phase]}
 
 
-def in_turns(ours, theirs, probe, phases, wanted=WANTED, seconds=None):
+def in_turns(ours, theirs, probe, phases, wanted=WANTED, seconds=None, is_warm=False):
     """ours(), theirs(): {phase: ...} of one turn. Stops with `wanted` rounds of each phase, after three times as many, or when
-    another round would not end within `seconds` (at least one is made). The first turns warm up and are not counted."""
+    another round would not end within `seconds` (at least one is made). The first turns warm up and are not counted, unless is_warm."""
     start = time.monotonic()
     ratios = Ratios(phases)
-    ours(), theirs()
+    if not is_warm:
+        ours(), theirs()
     for i in range(3 * wanted):
         began = time.monotonic()
         before = probe()

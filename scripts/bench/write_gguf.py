@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""A Gemma 2 decoder in llama.cpp's format, with the weights that `--model synthetic:PRESET` has:
+"""A Gemma 2 decoder in llama.cpp's format, of a preset's dimensions:
 
     write_gguf.py --preset 3b-224 [--layers 4] --type BF16|Q8_0|Q4_0 --out FILE.gguf
 
 Needs numpy and gguf (PyPI). Every matrix is of that type, the embedding as well (llama.cpp reads it a second time for the logits,
-as paligrid does). There is no vocabulary, only its size: benchmarks need none. A tensor at a time is in memory.
+as paligrid does). A matrix begins with the rows that `--model synthetic:PRESET` has and repeats them: a benchmark's speed does not
+depend on values, and 27B are written in minutes. There is no vocabulary, only its size. A tensor at a time is in memory.
 """
 import argparse
 import os
@@ -17,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 import make_model  # noqa: E402
 
 N_VOCAB, IMAGE_TOKEN = 257216, 257152
-BLOCK_ROWS = 4096
+OWN_VALUES = 1 << 20  # of a matrix, about, before they repeat
 NAMES = {"input_layernorm": "attn_norm", "post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
          "post_feedforward_layernorm": "post_ffw_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
          "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
@@ -45,14 +46,12 @@ def as_f32(u16):
 
 
 def stored(hub, shape, config, kind):
-    """What is written: (array, type)."""
-    u16 = bits(hub, shape, config)
+    """The array that is written."""
     if len(shape) == 1:
-        return as_f32(u16) + np.float32(1), gguf.GGMLQuantizationType.F32  # llama.cpp multiplies by the weight, Gemma by 1 + w
-    if kind == gguf.GGMLQuantizationType.BF16:
-        return u16.view(np.uint8), kind
-    parts = [gguf.quants.quantize(as_f32(u16[i:i + BLOCK_ROWS]), kind) for i in range(0, shape[0], BLOCK_ROWS)]
-    return np.concatenate(parts), kind
+        return as_f32(bits(hub, shape, config)) + np.float32(1)  # llama.cpp multiplies by the weight, Gemma by 1 + w
+    u16 = bits(hub, (min(shape[0], OWN_VALUES // shape[1]), shape[1]), config)
+    rows = u16.view(np.uint8) if kind == gguf.GGMLQuantizationType.BF16 else gguf.quants.quantize(as_f32(u16), kind)
+    return np.resize(rows, (shape[0], rows.shape[1]))
 
 
 def bytes_of(shape, kind):
@@ -99,7 +98,7 @@ def main():
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for _, hub, shape in tensors:
-        writer.write_tensor_data(stored(hub, shape, config, kind)[0])
+        writer.write_tensor_data(stored(hub, shape, config, kind))
     writer.close()
     os.replace(args.out + ".part", args.out)
 

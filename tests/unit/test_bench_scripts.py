@@ -52,6 +52,9 @@ class Rounds(unittest.TestCase):
         self.assertEqual((said.count("b"), r.dropped["decode"]), (1 + 6, 6))
         r = rounds.in_turns(side("a", {"decode": row(4)}), side("b", {"decode": 2}), side("p", row(0)), ["decode"], wanted=5, seconds=0)
         self.assertEqual(r.summary("decode")["n"], 1)
+        said.clear()
+        rounds.in_turns(side("a", {"decode": row(4)}), side("b", {"decode": 2}), side("p", row(0)), ["decode"], wanted=1, is_warm=True)
+        self.assertEqual("".join(said), "pabp")
 
     def test_rounds_alone(self):
         rows = iter([row(0), row(1, steady=False), row(2), row(3)])
@@ -141,6 +144,19 @@ class Paligrid(unittest.TestCase):
             self.assertTrue(probe["read_gb_s"] > 0 and probe["bytes"] > 1 << 20)
             held = p.resident_bytes()
             self.assertTrue(held is None or probe["bytes"] < held < 64 << 30)
+
+    def test_apart(self):
+        started = []
+
+        def paced():
+            started.append(paligrid.Paced(PALIGRID, MODEL, "--max-new-tokens", 3, threads=1, phases=("decode",)))
+            return started[-1]
+        with paligrid.Apart(paced, PALIGRID, 1) as p:
+            self.assertEqual(started, [])
+            self.assertTrue(p.probe()["read_gb_s"] > 0)
+            for n in (1, 2):
+                self.assertGreater(p.round()["decode"]["median"], 0)
+                self.assertEqual((len(started), started[-1].process.poll() is None), (n, False))
 
     def test_a_program_that_ends_is_told(self):
         with paligrid.Paced(PALIGRID, "/nonexistent", phases=("decode",)) as p:
