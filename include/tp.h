@@ -2,9 +2,9 @@
  *
  * This is the only room where math meets comm. The plan is a pure function of the configuration
  * and the rank count. Decoder attention is split by query head (a KV head is held by every rank
- * that has one of its query heads), SigLIP attention by head, feed-forward layers in grains,
- * embedding and logits by vocabulary row. Row-parallel products sum over fixed K-chunks (one head;
- * one grain) in 64-bit fixed point, so the result has the same bits on every rank count (see ops.h,
+ * that has one of its query heads), SigLIP attention by pairs of heads, feed-forward layers in grains,
+ * embedding and logits by vocabulary row. Row-parallel products sum over fixed K-chunks (one head, or
+ * a pair; one grain) in 64-bit fixed point, so the result has the same bits on every rank count (see ops.h,
  * "row-parallel"). */
 #ifndef TP_H
 #define TP_H
@@ -36,6 +36,7 @@ struct tp_plan {
     size_t n_vocab;
     struct tp_range vocab;        /* rows of embedding and logits */
     struct tp_range vision_heads; /* may be empty */
+    size_t vision_head_grain;     /* heads of a K-chunk of the attention's output */
     struct tp_range vision_ff;
     size_t vision_ff_grain;
 };
@@ -44,6 +45,9 @@ struct tp_plan {
 int tp_plan_make(struct tp_plan *out, const struct model_config *cfg, int n_ranks, int rank);
 /* The largest power of two <= 256 that leaves 4 grains per query head or more (1 for tiny layers). */
 size_t tp_grain(size_t n_ff, size_t n_heads);
+/* The encoder's: 224, which cuts SigLIP's 4304 columns into 20 grains; of smaller layers, and where
+ * ranks could be more than grains, tp_grain for up to 8 shares. n_heads: the decoder's query heads. */
+size_t tp_vision_grain(size_t n_ff, size_t n_heads);
 /* Feed-forward layers and row-parallel products take their rows in tiles, so that no buffer grows
  * with tokens x d_ff: equal parts (but the last) of at most TP_TILE_ROWS. Each tile reads all
  * weights, so a short rest would cost as much as a full one. */

@@ -114,7 +114,9 @@ struct cost_work cost_of_image(const struct model_config *c, const struct tp_pla
     k.elements = NORM * n * d * (2 * layers + 1) +
                  layers * n *
                      (FINISH * 2 * d + GELU * ff + STORE * 3 * cols + SCORE * n * heads +
-                      TO_FIXED * d * (heads + chunks(ff, (double)p->vision_ff_grain)));
+                      TO_FIXED * d *
+                          (chunks(heads, (double)p->vision_head_grain) +
+                           chunks(ff, (double)p->vision_ff_grain)));
     add_products(&k, &(struct row_parallel){p, layers, d, cols, w->vision_bytes}, n);
     add_products(&k, &(struct row_parallel){p, layers, d, ff, w->vision_bytes}, n);
     return k;

@@ -2,11 +2,16 @@
  *
  * Everything is cut the same way: n things over p ranks, rank r has [r n / p, (r + 1) n / p), so
  * shares differ by one at most and no two ranks disagree on a border. Things are query heads,
- * SigLIP heads, grains of the feed-forward layers, and blocks of vocabulary rows.
+ * pairs of SigLIP heads, grains of the feed-forward layers, and blocks of vocabulary rows.
  *
  * The grain is the K-chunk of the exact sums, so it may depend on the configuration only, never on
  * the rank count: with 4 grains per query head even in the largest allowed group the largest share
- * is at most a quarter above the mean. */
+ * is at most a quarter above the mean.
+ *
+ * Each chunk of the encoder costs a conversion of its sums, 1152 a patch, whatever the rank count: so
+ * its chunks are as long as even shares on 2 to 5 ranks allow. Pairs of its 16 heads are 144 elements,
+ * 5 steps of 32 where two heads alone would be 6; on 6, 7 and more than 8 ranks some have a head more
+ * than single ones would give them. 20 grains of 224 columns are even on 2, 4 and 5 ranks. */
 #include "tp.h"
 
 #include <string.h>
@@ -16,9 +21,8 @@
 #include "tp_impl.h"
 
 enum { MAX_GRAIN = 256, GRAINS_PER_HEAD = 4, VOCAB_BLOCK = 64 };
-/* Beyond so many ranks the encoder's shares may be uneven: short chunks would cost every rank count
- * more (one conversion each) than even shares of a small encoder bring. */
-enum { MOST_VISION_SHARES = 8 };
+/* Beyond so many ranks the encoder's shares may be uneven. */
+enum { MOST_VISION_SHARES = 8, VISION_GRAIN = 224, VISION_GRAINS_PER_SHARE = 2 };
 
 static struct tp_range share(size_t n, int n_ranks, int rank)
 {
@@ -44,6 +48,22 @@ size_t tp_grain(size_t n_ff, size_t n_heads)
     while (grain > 1 && n_ff / grain < GRAINS_PER_HEAD * n_heads)
         grain /= 2;
     return grain;
+}
+
+size_t tp_vision_grain(size_t n_ff, size_t n_heads)
+{
+    const size_t n_shares = n_heads < MOST_VISION_SHARES ? n_heads : MOST_VISION_SHARES;
+    const size_t n = n_ff / VISION_GRAIN;
+
+    return n >= VISION_GRAINS_PER_SHARE * MOST_VISION_SHARES && n >= n_heads
+               ? VISION_GRAIN
+               : tp_grain(n_ff, n_shares);
+}
+
+/* Small encoders, which have few heads, keep single ones. */
+static size_t vision_head_grain(size_t n_heads)
+{
+    return n_heads % 2 == 0 && n_heads >= 2 * MOST_VISION_SHARES ? 2 : 1;
 }
 
 size_t tp_tile_rows(size_t n_rows)
@@ -93,9 +113,9 @@ int tp_plan_make(struct tp_plan *out, const struct model_config *cfg, int n_rank
     p.ff = share_blocks((size_t)c->d_ff, p.ff_grain, n_ranks, rank);
     p.n_vocab = (size_t)c->n_vocab;
     p.vocab = tp_vocab_range(p.n_vocab, n_ranks, rank);
-    p.vision_heads = share((size_t)v->n_heads, n_ranks, rank);
-    p.vision_ff_grain =
-        tp_grain((size_t)v->d_ff, n_heads < MOST_VISION_SHARES ? n_heads : MOST_VISION_SHARES);
+    p.vision_head_grain = vision_head_grain((size_t)v->n_heads);
+    p.vision_heads = share_blocks((size_t)v->n_heads, p.vision_head_grain, n_ranks, rank);
+    p.vision_ff_grain = tp_vision_grain((size_t)v->d_ff, n_heads);
     p.vision_ff = share_blocks((size_t)v->d_ff, p.vision_ff_grain, n_ranks, rank);
     *out = p;
     return OK;

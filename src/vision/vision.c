@@ -91,10 +91,12 @@ static int want_matrix(struct weights_list *l, int layer, const char *what, cons
 static int want_attention(struct vision *v, struct weights_list *l, int i)
 {
     struct vision_layer *y = &v->layers[i];
-    const struct tp_range r = tp_plan_of(v->tp)->vision_heads;
+    const struct tp_plan *plan = tp_plan_of(v->tp);
+    const struct tp_range r = plan->vision_heads;
     const size_t d = (size_t)v->cfg->d_model, d_head = (size_t)v->cfg->d_head, dim[2] = {d, d};
     const struct tp_range all = {0, d}, heads = {r.begin * d_head, r.end * d_head};
-    const struct part rows = {heads, all, d, v->is_split}, cols = {all, heads, d_head, v->is_split};
+    const struct part rows = {heads, all, d, v->is_split},
+                      cols = {all, heads, plan->vision_head_grain * d_head, v->is_split};
 
     TRY(want_matrix(l, i, "self_attn.q_proj.weight", dim, &rows, &y->q_w));
     TRY(want_vector(l, i, "self_attn.q_proj.bias", d, heads, v->is_split, &y->q_b));
@@ -249,7 +251,9 @@ static int attention_block(struct vision *v, const struct vision_layer *w,
 {
     const size_t n = (size_t)v->cfg->n_patches, d = (size_t)v->cfg->d_model,
                  d_head = (size_t)v->cfg->d_head;
-    const size_t n_heads = tp_range_len(tp_plan_of(v->tp)->vision_heads), cols = n_heads * d_head;
+    const struct tp_plan *plan = tp_plan_of(v->tp);
+    const size_t n_heads = tp_range_len(plan->vision_heads), cols = n_heads * d_head,
+                 grain = plan->vision_head_grain;
     const struct ops_kv kv = {
         .k = s->k,
         .v = s->v,
@@ -275,9 +279,9 @@ static int attention_block(struct vision *v, const struct vision_layer *w,
     for (size_t t = 0; t < n; t += tp_tile_rows(n)) {
         float *x = s->x + t * d;
 
-        TRY(tp_row_linear(v->tp, x, s->att + t * cols, &w->out_w, d_head, (size_t)v->cfg->n_heads,
-                          &w->out_b, x, size_least(tp_tile_rows(n), n - t),
-                          "vision attention output"));
+        TRY(tp_row_linear(v->tp, x, s->att + t * cols, &w->out_w, grain * d_head,
+                          (size_t)v->cfg->n_heads / grain, &w->out_b, x,
+                          size_least(tp_tile_rows(n), n - t), "vision attention output"));
     }
     return OK;
 }

@@ -90,7 +90,8 @@ static void check_cover(const struct model_config *c)
             assert_next(&heads, p.heads, (size_t)c->text.n_heads, 1);
             assert_next(&ff, p.ff, (size_t)c->text.d_ff, p.ff_grain);
             assert_next(&vocab, p.vocab, (size_t)c->text.n_vocab, 1);
-            assert_next(&vision_heads, p.vision_heads, (size_t)c->vision.n_heads, 1);
+            assert_next(&vision_heads, p.vision_heads, (size_t)c->vision.n_heads,
+                        p.vision_head_grain);
             assert_next(&vision_ff, p.vision_ff, (size_t)c->vision.d_ff, p.vision_ff_grain);
             assert_true(p.heads.end > p.heads.begin);
             assert_int_equal(p.n_vocab, c->text.n_vocab);
@@ -181,7 +182,7 @@ static void published_sizes_give_every_rank_work(void **state)
                 assert_true(len(p.ff) >= 4 * p.ff_grain && len(p.vision_ff) > 0 &&
                             len(p.vocab) > 0);
                 assert_true(p.vocab.begin % 64 == 0);
-                assert_true(len(p.vision_heads) > 0 || n_ranks > c.vision.n_heads);
+                assert_true(len(p.vision_heads) > 0 || n_ranks > c.vision.n_heads / 2);
             }
     }
 }
@@ -196,6 +197,7 @@ static void check_grain(const struct model_config *c)
 
         assert_int_equal(p.ff_grain, one.ff_grain);
         assert_int_equal(p.vision_ff_grain, one.vision_ff_grain);
+        assert_int_equal(p.vision_head_grain, one.vision_head_grain);
     }
     assert_true(one.ff_grain >= 1 && one.ff_grain <= 256 &&
                 (one.ff_grain & (one.ff_grain - 1)) == 0);
@@ -211,6 +213,10 @@ static void grains_depend_on_the_configuration_only(void **state)
     assert_int_equal(tp_grain(4304, 8), 128);
     assert_int_equal(tp_grain(4304, 16), 64);
     assert_int_equal(tp_grain(4304, 32), 32);
+    assert_int_equal(tp_vision_grain(4304, 8), 224);
+    assert_int_equal(tp_vision_grain(4304, 16), 224);
+    assert_int_equal(tp_vision_grain(4304, 32), 128); /* up to 32 ranks */
+    assert_int_equal(tp_vision_grain(3583, 8), 64); /* 15 grains of 224, 27 of 128 */
     assert_int_equal(tp_grain(32, 8), 1);
     assert_int_equal(tp_grain(3, 8), 1);
 }
