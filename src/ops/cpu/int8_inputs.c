@@ -54,6 +54,8 @@ static void pack_tokens(void *arg, size_t begin, size_t end, int thread)
 {
     const struct packing *p = arg;
     const struct mm *m = p->m;
+    const size_t n_words = mm_words(m, p->n_elems), n_all = int8_token_words(m, p->n_elems),
+                 chunk_words = (m->chunk + p->n_elems - 1) / p->n_elems;
 
     (void)thread;
     for (size_t t = begin; t < end; t++)
@@ -61,10 +63,11 @@ static void pack_tokens(void *arg, size_t begin, size_t end, int thread)
             const float *const x = m->x + t * m->n_k + c * m->chunk;
             const size_t n = mm_chunk_len(m, c);
             const float scale = scale_of(x, n);
+            int32_t *const words = (int32_t *)m->packed + t * n_all;
+            int32_t *const behind = words + n_words + 2 * c;
 
-            int8_scales(m, t, p->n_elems)[c] = scale;
-            int8_sums(m, t, p->n_elems)[c] =
-                pack_chunk(int8_chunk(m, t, c, p->n_elems), x, n, scale, p->n_elems);
+            behind[0] = (int32_t)f32_bits(scale);
+            behind[1] = pack_chunk(words + c * chunk_words, x, n, scale, p->n_elems);
         }
 }
 

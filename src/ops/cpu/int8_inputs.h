@@ -1,8 +1,8 @@
 /* Inputs as int8 beside Q8 weights (OPS_ACTIVATIONS_INT8) for the panels of CPUs without AMX.
  *
  * A token's inputs are words of 32 bits, INT8_BYTES elements as bytes or INT8_HALVES as 16-bit
- * integers, each chunk padded with zeros to whole words. Behind them are the scale of each chunk, as
- * quant.h makes them of a row of weights, and the sum of its integers. */
+ * integers, each chunk padded with zeros to whole words. Behind them are each chunk's scale, as quant.h
+ * makes it of a row of weights, and the sum of its integers. */
 #ifndef INT8_INPUTS_H
 #define INT8_INPUTS_H
 
@@ -17,26 +17,20 @@ static inline size_t int8_token_words(const struct mm *m, size_t n_elems)
     return mm_words(m, n_elems) + 2 * mm_n_chunks(m);
 }
 
-/* Where a token's words begin. */
-static inline int32_t *int8_words(const struct mm *m, size_t t, size_t n_elems)
+/* Words of chunk c from element k on. */
+static inline struct mm_lanes int8_words(const struct mm *m, size_t c, size_t k, size_t n_elems)
 {
-    return (int32_t *)m->packed + t * int8_token_words(m, n_elems);
+    const size_t chunk_words = (m->chunk + n_elems - 1) / n_elems;
+
+    return (struct mm_lanes){(const float *)m->packed + c * chunk_words + k / n_elems,
+                             int8_token_words(m, n_elems)};
 }
 
-static inline int32_t *int8_chunk(const struct mm *m, size_t t, size_t c, size_t n_elems)
+/* A chunk's scale and, behind it, the bits of its sum. */
+static inline struct mm_lanes int8_scales(const struct mm *m, size_t c, size_t n_elems)
 {
-    return int8_words(m, t, n_elems) + c * ((m->chunk + n_elems - 1) / n_elems);
-}
-
-/* [chunk] of a token. */
-static inline float *int8_scales(const struct mm *m, size_t t, size_t n_elems)
-{
-    return (float *)(void *)(int8_words(m, t, n_elems) + mm_words(m, n_elems));
-}
-
-static inline int32_t *int8_sums(const struct mm *m, size_t t, size_t n_elems)
-{
-    return int8_words(m, t, n_elems) + mm_words(m, n_elems) + mm_n_chunks(m);
+    return (struct mm_lanes){(const float *)m->packed + mm_words(m, n_elems) + 2 * c,
+                             int8_token_words(m, n_elems)};
 }
 
 /* int8_inputs.c: m->x into m->packed. */

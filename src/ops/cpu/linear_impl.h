@@ -142,6 +142,13 @@ static inline size_t mm_words(const struct mm *m, size_t n_elems)
                     : 0;
 }
 
+/* What a kernel reads of every token: the first one's, and how far it is to the next one. Bits of any
+ * kind in the lanes of vectors. */
+struct mm_lanes {
+    const float *first;
+    size_t stride;
+};
+
 /* Inputs rounded to bf16 for panel_* and rows_*_bf16: token after token. */
 static inline size_t mm_pairs(const struct mm *m)
 {

@@ -27,6 +27,7 @@ struct panel {
 struct panel_scratch {
     float weight[KB][NR]; /* units */
     float part[PANEL_TOK][NR];
+    int64_t fixed[PANEL_TOK][NR];
     float unpacked[VEC][KB]; /* units */
 };
 _Static_assert(sizeof(struct panel_scratch) <= THREAD_BYTES, "a thread's scratch");
@@ -89,8 +90,9 @@ static void panel_pack(struct panel_scratch *s, const struct panel *p, enum dtyp
 }
 
 /* part[t] += (or =) the block's product with token t; x[t] are tokens' units. */
-static void panel_multiply(float part[][NR], const float *const x[MR], const float weight[][NR],
-                           size_t n_units, size_t n_tok, bool first)
+static __attribute__((noinline)) void panel_multiply(float part[][NR], const float *const x[MR],
+                                                     const float weight[][NR], size_t n_units,
+                                                     size_t n_tok, bool first)
 {
     struct vec sum[MR][NV];
 
@@ -121,6 +123,7 @@ static void panel_chunk(struct panel_scratch *s, const struct mm *m, const struc
 
     for (size_t k = 0; k < len; k += KB * UNIT_ELEMS) {
         const size_t n = len - k < KB * UNIT_ELEMS ? len - k : KB * UNIT_ELEMS;
+        const struct mm_lanes in = units_x(m, c, k);
 
         panel_pack(s, p, m->w->dtype, c * m->chunk + k, n);
         for (size_t t = 0; t < m->n_tok; t += MR) {
@@ -128,65 +131,76 @@ static void panel_chunk(struct panel_scratch *s, const struct mm *m, const struc
             const float *x[MR];
 
             for (size_t i = 0; i < MR; i++)
-                x[i] = units_x(m, t + (i < n_tok ? i : 0), c, k);
+                x[i] = in.first + (t + (i < n_tok ? i : 0)) * in.stride;
             panel_multiply(&s->part[t], x, s->weight, (n + UNIT_ELEMS - 1) / UNIT_ELEMS, n_tok,
                            k == 0);
         }
     }
 }
 
-/* A chunk's sums of Q8 weights as values. */
-static void panel_scale(struct panel_scratch *s, const struct mm *m, const struct panel *p,
-                        size_t c)
-{
-    float scale[NR];
+/* What makes values of a chunk's sums of products with Q8 weights. */
+struct panel_scales {
+    float of_row[NR];
+    struct mm_lanes of_token;
+};
 
+static void panel_scales(struct panel_scales *scales, const struct mm *m, const struct panel *p,
+                         size_t c)
+{
     for (size_t r = 0; r < NR; r++)
-        scale[r] = mm_row_scale(&p->row[r]);
-    for (size_t t = 0; t < m->n_tok; t++)
-        for (size_t r = 0; r < NR; r += VEC)
-            vec_store(&s->part[t][r],
-                      units_value(vec_load(&s->part[t][r]), vec_load(&scale[r]), m, t, c));
+        scales->of_row[r] = mm_row_scale(&p->row[r]);
+    scales->of_token = units_scales(m, c);
 }
 
-/* A chunk's sums into the integers. A vector that is not whole goes through a buffer. */
-static int64_t panel_add_fixed(const struct panel_scratch *s, const struct mm *m,
-                               const struct panel *p, bool first)
+static inline void panel_scale(float row[NR], const struct panel_scales *by, size_t t)
 {
+    const float *const of_token = by->of_token.first + t * by->of_token.stride;
+
+    for (size_t r = 0; r < NR; r += VEC)
+        vec_store(&row[r], units_value(vec_load(&row[r]), vec_load(&by->of_row[r]), of_token));
+}
+
+/* A chunk's sums into the integers. Columns that only fill up the panel count nowhere. */
+static int64_t panel_add_fixed(struct panel_scratch *s, const struct mm *m, const struct panel *p,
+                               size_t c)
+{
+    struct panel_scales by;
     int64_t n_bad = 0;
 
+    panel_scales(&by, m, p, c);
     for (size_t t = 0; t < m->n_tok; t++) {
-        int64_t *sum = m->acc + t * m->n_out + p->col;
+        float *const row = s->part[t];
 
-        for (size_t j = 0; j < p->n_cols; j += VEC) {
-            const size_t n = p->n_cols - j;
-            int64_t some[VEC] = {0};
-            float value[VEC] = {0};
-
-            if (n >= VEC) {
-                n_bad += vec_add_fixed(sum + j, vec_load(&s->part[t][j]), m->limit, first);
-                continue;
-            }
-            memcpy(value, &s->part[t][j], n * sizeof *value);
-            if (!first)
-                memcpy(some, sum + j, n * sizeof *some);
-            n_bad += vec_add_fixed(some, vec_load(value), m->limit, first);
-            memcpy(sum + j, some, n * sizeof *some);
-        }
+        if (m->w->dtype == DTYPE_Q8)
+            panel_scale(row, &by, t);
+        memset(row + p->n_cols, 0, (NR - p->n_cols) * sizeof *row);
+        for (size_t j = 0; j < p->n_cols; j += VEC)
+            n_bad += vec_add_fixed(&s->fixed[t][j], vec_load(&row[j]), m->limit, c == 0);
     }
     return n_bad;
 }
 
-/* Bias, activation and gate, a token's row after the other. */
+static void panel_store_fixed(const struct panel_scratch *s, const struct mm *m,
+                              const struct panel *p)
+{
+    for (size_t t = 0; t < m->n_tok; t++)
+        memcpy(m->acc + t * m->n_out + p->col, s->fixed[t], p->n_cols * sizeof *m->acc);
+}
+
+/* Scale, bias, activation and gate, a token's row after the other. */
 static void panel_finish(struct panel_scratch *s, const struct mm *m, const struct panel *p)
 {
+    struct panel_scales by;
     float bias[NR] = {0};
 
+    panel_scales(&by, m, p, 0);
     if (m->bias)
         lanes_widen(bias, m->bias->data, m->bias->dtype, p->col, p->n_cols);
     for (size_t t = 0; t < m->n_tok; t++) {
         float *row = s->part[t];
 
+        if (m->w->dtype == DTYPE_Q8)
+            panel_scale(row, &by, t);
         if (m->bias)
             for (size_t j = 0; j < NR; j++)
                 row[j] += bias[j];
@@ -212,12 +226,12 @@ static void panel_range(struct mm *m, size_t begin, size_t end, int thread)
         panel_rows(&p, m, i);
         for (size_t c = 0; c < n_chunks; c++) {
             panel_chunk(s, m, &p, c);
-            if (m->w->dtype == DTYPE_Q8)
-                panel_scale(s, m, &p, c);
             if (m->acc)
-                n_bad += panel_add_fixed(s, m, &p, c == 0);
+                n_bad += panel_add_fixed(s, m, &p, c);
         }
-        if (m->y)
+        if (m->acc)
+            panel_store_fixed(s, m, &p);
+        else
             panel_finish(s, m, &p);
     }
     m->n_bad += n_bad;

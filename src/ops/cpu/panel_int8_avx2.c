@@ -33,9 +33,14 @@ static inline const char *units_row(void *room, const struct mm_row *row, size_t
     return row->data + k;
 }
 
-static inline const float *units_x(const struct mm *m, size_t t, size_t c, size_t k)
+static inline struct mm_lanes units_x(const struct mm *m, size_t c, size_t k)
 {
-    return (const void *)(int8_chunk(m, t, c, UNIT_ELEMS) + k / UNIT_ELEMS);
+    return int8_words(m, c, k, UNIT_ELEMS);
+}
+
+static inline struct mm_lanes units_scales(const struct mm *m, size_t c)
+{
+    return int8_scales(m, c, UNIT_ELEMS);
 }
 
 static inline struct vec unit_mul_add(struct vec w, struct vec x, struct vec sum)
@@ -46,12 +51,10 @@ static inline struct vec unit_mul_add(struct vec w, struct vec x, struct vec sum
         _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum.v), products))};
 }
 
-static inline struct vec units_value(struct vec sum, struct vec scale, const struct mm *m, size_t t,
-                                     size_t c)
+static inline struct vec units_value(struct vec sum, struct vec scale, const float *of_token)
 {
-    const __m256 by = _mm256_mul_ps(_mm256_set1_ps(int8_scales(m, t, UNIT_ELEMS)[c]), scale.v);
-
-    return (struct vec){_mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_castps_si256(sum.v)), by)};
+    return (struct vec){_mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_castps_si256(sum.v)),
+                                      _mm256_mul_ps(_mm256_set1_ps(of_token[0]), scale.v))};
 }
 
 #include "panel.h"

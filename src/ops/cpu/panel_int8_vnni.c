@@ -8,7 +8,7 @@
 
 #include "vec_avx512.h"
 
-enum { UNIT_ELEMS = INT8_BYTES, MR = 6, NV = 4, KB = 256 };
+enum { UNIT_ELEMS = INT8_BYTES, MR = 6, NV = 4, KB = 512 };
 
 static const enum dtype unit_unpacked = DTYPE_Q8;
 
@@ -29,9 +29,14 @@ static inline const char *units_row(void *room, const struct mm_row *row, size_t
     return row->data + k;
 }
 
-static inline const float *units_x(const struct mm *m, size_t t, size_t c, size_t k)
+static inline struct mm_lanes units_x(const struct mm *m, size_t c, size_t k)
 {
-    return (const void *)(int8_chunk(m, t, c, UNIT_ELEMS) + k / UNIT_ELEMS);
+    return int8_words(m, c, k, UNIT_ELEMS);
+}
+
+static inline struct mm_lanes units_scales(const struct mm *m, size_t c)
+{
+    return int8_scales(m, c, UNIT_ELEMS);
 }
 
 /* Not the intrinsic: gcc 12 copies its sums before each one, and no longer has registers for all. */
@@ -41,15 +46,13 @@ static inline struct vec unit_mul_add(struct vec w, struct vec x, struct vec sum
     return sum;
 }
 
-static inline struct vec units_value(struct vec sum, struct vec scale, const struct mm *m, size_t t,
-                                     size_t c)
+static inline struct vec units_value(struct vec sum, struct vec scale, const float *of_token)
 {
-    const uint32_t shift = 128u * (uint32_t)int8_sums(m, t, UNIT_ELEMS)[c];
-    const __m512i exact =
-        _mm512_sub_epi32(_mm512_castps_si512(sum.v), _mm512_set1_epi32((int32_t)shift));
-    const __m512 by = _mm512_mul_ps(_mm512_set1_ps(int8_scales(m, t, UNIT_ELEMS)[c]), scale.v);
+    const __m512i shift = _mm512_slli_epi32(_mm512_set1_epi32((int32_t)f32_bits(of_token[1])), 7),
+                  exact = _mm512_sub_epi32(_mm512_castps_si512(sum.v), shift);
 
-    return (struct vec){_mm512_mul_ps(_mm512_cvtepi32_ps(exact), by)};
+    return (struct vec){_mm512_mul_ps(_mm512_cvtepi32_ps(exact),
+                                      _mm512_mul_ps(_mm512_set1_ps(of_token[0]), scale.v))};
 }
 
 #include "panel.h"

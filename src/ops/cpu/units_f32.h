@@ -69,17 +69,22 @@ static inline const char *units_row(void *room, const struct mm_row *row, size_t
     return room;
 }
 
-/* Inputs: units of token t from element k of chunk c on. */
-static inline const float *units_x(const struct mm *m, size_t t, size_t c, size_t k)
+/* Inputs: units from element k of chunk c on. */
+static inline struct mm_lanes units_x(const struct mm *m, size_t c, size_t k)
 {
-    return m->x + t * m->n_k + c * m->chunk + k;
+    return (struct mm_lanes){m->x + c * m->chunk + k, m->n_k};
 }
 
-/* Of a chunk's sum of products with Q8 weights. */
-static inline struct vec units_value(struct vec sum, struct vec scale, const struct mm *m, size_t t,
-                                     size_t c)
+/* What sums of products with Q8 weights take besides the rows' scales: nothing that is read. */
+static inline struct mm_lanes units_scales(const struct mm *m, size_t c)
 {
-    (void)m, (void)t, (void)c;
+    (void)c;
+    return (struct mm_lanes){m->x, 0};
+}
+
+static inline struct vec units_value(struct vec sum, struct vec scale, const float *of_token)
+{
+    (void)of_token;
     return vec_mul(sum, scale);
 }
 
