@@ -43,7 +43,8 @@ struct tp_plan {
 
 /* ERR_USAGE unless 1 <= n_ranks <= query heads; the message lists what works. */
 int tp_plan_make(struct tp_plan *out, const struct model_config *cfg, int n_ranks, int rank);
-/* The largest power of two <= 256 that leaves 4 grains per query head or more (1 for tiny layers). */
+/* 256 if that leaves 3 grains per query head or more, else the largest power of two that leaves 4 (1
+ * for tiny layers). */
 size_t tp_grain(size_t n_ff, size_t n_heads);
 /* The encoder's: 224, which cuts SigLIP's 4304 columns into 20 grains; of smaller layers, and where
  * ranks could be more than grains, tp_grain for up to 8 shares. n_heads: the decoder's query heads. */
