@@ -158,13 +158,19 @@ static inline __m512 vec_times_plus(__m512 a, __m512 b, float c)
     return _mm512_add_ps(_mm512_mul_ps(a, b), _mm512_set1_ps(c));
 }
 
-/* exp(x) - 1 for 0 <= x <= 20: the operations of lane_expm1_reduced (ops/ref/lanes.h), one by one. */
-static inline __m512 vec_expm1(__m512 x)
+/* The bits of lane_gelu_tanh (ops/ref/lanes.h), operation for operation. */
+static inline struct vec vec_gelu_tanh(struct vec v)
 {
-    const __m512 magic = _mm512_set1_ps(0x1.8p23f), one = _mm512_set1_ps(1.0f);
-    const __m512 shifted = vec_times_plus(x, _mm512_set1_ps(0x1.715476p0f), 0x1.8p23f),
+    const __m512 x = v.v, most = _mm512_set1_ps(87.0f), least = _mm512_set1_ps(-87.0f),
+                 one = _mm512_set1_ps(1.0f), magic = _mm512_set1_ps(0x1.8p23f);
+    const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
+    const __m512 all =
+        _mm512_mul_ps(_mm512_set1_ps(-1.5957691216f),
+                      _mm512_add_ps(x, _mm512_mul_ps(_mm512_set1_ps(0.044715f), cube)));
+    const __m512 t = _mm512_max_ps(least, _mm512_min_ps(most, all)); /* a NaN stays one */
+    const __m512 shifted = vec_times_plus(t, _mm512_set1_ps(0x1.715476p0f), 0x1.8p23f),
                  whole = _mm512_sub_ps(shifted, magic);
-    const __m512 near = _mm512_sub_ps(x, _mm512_mul_ps(whole, _mm512_set1_ps(0x1.62e4p-1f))),
+    const __m512 near = _mm512_sub_ps(t, _mm512_mul_ps(whole, _mm512_set1_ps(0x1.62e4p-1f))),
                  r = _mm512_sub_ps(near, _mm512_mul_ps(whole, _mm512_set1_ps(0x1.7f7d1cp-20f)));
     const __m512i n = _mm512_sub_epi32(_mm512_castps_si512(shifted), _mm512_castps_si512(magic));
     const __m512 scale =
@@ -177,29 +183,8 @@ static inline __m512 vec_expm1(__m512 x)
     p = vec_times_plus(p, r, 1.0f / 6.0f);
     p = vec_times_plus(p, r, 0.5f);
     p = _mm512_add_ps(r, _mm512_mul_ps(_mm512_mul_ps(r, r), p));
-    return _mm512_add_ps(_mm512_mul_ps(scale, p), _mm512_sub_ps(scale, one));
-}
-
-/* The bits of lane_gelu_tanh, with one division: compilers make two of its choice. */
-static inline struct vec vec_gelu_tanh(struct vec v)
-{
-    const __m512 x = v.v, one = _mm512_set1_ps(1.0f), two = _mm512_set1_ps(2.0f);
-    const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
-    const __m512 inner =
-        _mm512_mul_ps(_mm512_set1_ps(0.7978845608f),
-                      _mm512_add_ps(x, _mm512_mul_ps(_mm512_set1_ps(0.044715f), cube)));
-    const __m512 a = _mm512_abs_ps(inner), most = _mm512_min_ps(_mm512_set1_ps(10.0f), a);
-    const __m512 m = vec_expm1(_mm512_mul_ps(two, most));
-    const __mmask16 small = _mm512_cmp_ps_mask(a, _mm512_set1_ps(0.5f), _CMP_LT_OQ);
-    const __m512 q = _mm512_div_ps(_mm512_mask_mov_ps(two, small, m), _mm512_add_ps(m, two));
-    const __m512 t = _mm512_mask_mov_ps(_mm512_sub_ps(one, q), small, q);
-    const __m512i sign = _mm512_set1_epi32((int)0x80000000);
-    /* t is not negative: its sign bit is free; a NaN stays one */
-    const __m512 tanh = _mm512_castsi512_ps(
-        _mm512_ternarylogic_epi32(sign, _mm512_castps_si512(inner), _mm512_castps_si512(t), 0xca));
-
     return (struct vec){
-        _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(0.5f), x), _mm512_add_ps(one, tanh))};
+        _mm512_div_ps(x, _mm512_add_ps(one, _mm512_mul_ps(_mm512_add_ps(one, p), scale)))};
 }
 
 #endif

@@ -57,9 +57,12 @@ __device__ __forceinline__ float math_tanh(float x)
 
 __device__ __forceinline__ float math_gelu_tanh(float x)
 {
-    const float inner = 0.7978845608f * (x + 0.044715f * (x * x * x));
+    const float most = 87.0f, t = -1.5957691216f * (x + 0.044715f * (x * x * x));
+    const float above = t > most ? most : t;
+    int n;
+    const float m = math_expm1_reduced(above < -most ? -most : above, &n);
 
-    return 0.5f * x * (1.0f + math_tanh(inner));
+    return x / (1.0f + (1.0f + m) * math_exp2_int(n));
 }
 
 // tanh(x) = 1 - 2 / (1 + 2^(2 x log2(e))); an infinite power gives 1.
