@@ -8,10 +8,13 @@
 #                       the program itself, with $LAUNCH before it.
 #   // TIMEOUT: 600     seconds, instead of 300
 #   // SLOW             left out by --quick
+#   // WAITS            mostly waits, for daemons or deadlines: without PATTERNs these tests run one
+#                       after the other beside the rest, and their lines come last (LANES=1: no)
 # Exit status 77 means skipped; the last line of output is the reason. PATTERNs are parts of paths.
 # Scripts find: PALIGRID (the program), RANKS, LAUNCH ("" or "mpirun ... -np N"), MPIRUN (without
 # -np), PALIGRID_BUILD (build/<variant>), TEST_TMP (an empty folder, removed afterwards), PYTHON.
-# Ends with the line `N passed, N failed, N skipped`; the exit status is 0 only without failures.
+# Ends with the slowest tests and the line `N passed, N failed, N skipped`; the exit status is 0 only
+# without failures.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +23,7 @@ BUILD_DIR=${BUILD:-build}/$VARIANT
 PYTHON=${PYTHON:-/usr/bin/python3}
 BUILT=${BUILT:-yes} # "no" when make could not build everything
 TIMEOUT=${TIMEOUT:-300}
+LANES=${LANES:-2}
 LOGS=$BUILD_DIR/test-logs
 PALIGRID_BUILD=$(realpath -m "$BUILD_DIR")
 PALIGRID=$PALIGRID_BUILD/paligrid
@@ -68,31 +72,37 @@ fi
 export MPIRUN
 
 # ---- one test ----
-passed=0 failed=0 skipped=0 failures=() skips=()
+# A line per outcome, from both lanes: passed, failed, skipped or within; milliseconds; what it is of.
+RESULTS=$LOGS/results.tsv
+record() { # OUTCOME MS LINE
+    printf '%s\t%s\t%s\n' "$@" >>"$RESULTS"
+}
+n_of() { # OUTCOME
+    cut -f 1 "$RESULTS" | grep -cx "$1" || true
+}
 
 head_value() { # FILE KEY: the text after "KEY:" in the first five lines
     sed -n "1,5s@^\(//\|#\) *$2: *\([^*]*\).*@\2@p" "$1" | head -n 1
 }
 
-count() { # STATUS LOG LINE SECONDS
-    local status=$1 log=$2 line=$3 took=$4
+count() { # STATUS LOG LINE MS
+    local status=$1 log=$2 line=$3 ms=$4
+    local took=$((ms / 1000)).$(((ms % 1000) / 100))
     # A cmocka test may skip some of its cases and pass; they are told, too.
     local cases
     cases=$(sed -n 's/^\[  SKIPPED \] \([A-Za-z_][A-Za-z0-9_]*\)$/\1/p' "$log" | sort -u | tr '\n' ' ')
     case $status in
     0)
-        passed=$((passed + 1))
+        record passed "$ms" "$line"
         echo "ok (${took} s)"
-        [[ -z $cases ]] || skips+=("within $line: $cases")
+        [[ -z $cases ]] || record within 0 "within $line: $cases"
         ;;
     77)
-        skipped=$((skipped + 1))
-        skips+=("$line: $(tail -n 1 "$log")")
+        record skipped "$ms" "$line: $(tail -n 1 "$log")"
         echo "skipped: $(tail -n 1 "$log")"
         ;;
     *)
-        failed=$((failed + 1))
-        failures+=("$line")
+        record failed "$ms" "$line"
         case $status in
         124 | 137) echo "FAILED (timed out after ${took} s)" ;;
         *) echo "FAILED (exit status $status, ${took} s)" ;;
@@ -113,7 +123,7 @@ run_once() { # NAME SECONDS COMMAND...
     timeout -k 10 "$limit" "$@" >"$log" 2>&1 </dev/null || status=$?
     local ms=$((($(date +%s%N) - start) / 1000000))
     rm -rf "$TEST_TMP"
-    count "$status" "$log" "$line" "$((ms / 1000)).$(((ms % 1000) / 100))"
+    count "$status" "$log" "$line" "$ms"
 }
 
 run_program() { # SOURCE SECONDS RANKS...
@@ -121,8 +131,7 @@ run_program() { # SOURCE SECONDS RANKS...
     shift 2
     program=$BUILD_DIR/${source%.c}
     if [[ ! -x $program ]]; then
-        failed=$((failed + 1))
-        failures+=("$program: was not built")
+        record failed 0 "$program: was not built"
         echo "$program ... FAILED (was not built)"
         return
     fi
@@ -164,31 +173,59 @@ wanted() { # FILE
 }
 
 # ---- all tests, one process first ----
-mkdir -p "$LOGS"
-while read -r file; do
-    wanted "$file" || continue
-    ranks=$(head_value "$file" RANKS)
-    limit=$(head_value "$file" TIMEOUT)
-    if [[ $list = yes ]]; then
-        echo "$file (ranks ${ranks:-1})"
-        continue
-    fi
-    limit=${limit:-$TIMEOUT}
-    # shellcheck disable=SC2086 # RANKS is a list
-    case $file in
-    *.c) run_program "$file" "$limit" ${ranks:-1} ;;
-    *) run_script "$file" "$limit" ${ranks:-1} ;;
-    esac
-done < <(for kind in unit contract mpi golden hosts slurm; do
-    find "tests/$kind" -name 'test_*.c' -o -name 'test_*.sh' -perm -u+x -o -name 'test_*.py' -perm -u+x | sort
-done)
-[[ $list = no ]] || exit 0
+waits() { # FILE
+    sed -n 1,5p "$1" | grep -qE '^(//|#) *WAITS'
+}
 
-if [[ $BUILT = no ]]; then
-    failed=$((failed + 1))
-    failures+=("make could not build everything; results may be older than the sources")
+run_lane() { # main|waits|both
+    local file ranks limit
+    while read -r file; do
+        wanted "$file" || continue
+        case $1 in
+        main) ! waits "$file" || continue ;;
+        waits) waits "$file" || continue ;;
+        esac
+        ranks=$(head_value "$file" RANKS)
+        limit=$(head_value "$file" TIMEOUT)
+        if [[ $list = yes ]]; then
+            echo "$file (ranks ${ranks:-1})"
+            continue
+        fi
+        limit=${limit:-$TIMEOUT}
+        # shellcheck disable=SC2086 # RANKS is a list
+        case $file in
+        *.c) run_program "$file" "$limit" ${ranks:-1} ;;
+        *) run_script "$file" "$limit" ${ranks:-1} ;;
+        esac
+    done < <(for kind in unit contract mpi golden hosts slurm; do
+        find "tests/$kind" -name 'test_*.c' -o -name 'test_*.sh' -perm -u+x -o -name 'test_*.py' -perm -u+x | sort
+    done)
+}
+
+mkdir -p "$LOGS"
+if [[ $list = yes ]]; then
+    run_lane both
+    exit 0
 fi
-[[ ${#skips[@]} = 0 ]] || printf 'skipped: %s\n' "${skips[@]}"
-[[ ${#failures[@]} = 0 ]] || printf 'failed: %s\n' "${failures[@]}"
-echo "$passed passed, $failed failed, $skipped skipped"
+: >"$RESULTS"
+if [[ $LANES = 1 || ${#patterns[@]} != 0 ]]; then
+    run_lane both
+else
+    run_lane waits >"$LOGS/lane.log" 2>&1 &
+    lane=$!
+    # A lane ignores an interrupt from the keyboard, so it ends with this shell, and its test with it.
+    trap 'kill "$lane" $(pgrep -P "$lane") 2>/dev/null || true' EXIT
+    run_lane main
+    wait "$lane" || record failed 0 "the lane of tests that wait"
+    trap - EXIT
+    cat "$LOGS/lane.log"
+fi
+
+[[ $BUILT = yes ]] || record failed 0 "make could not build everything; results may be older than the sources"
+echo "the slowest:"
+sort -t $'\t' -k 2,2nr "$RESULTS" | head -n 10 | awk -F '\t' '{ printf "%8.1f s  %s\n", $2 / 1000, $3 }'
+awk -F '\t' '$1 == "skipped" || $1 == "within" { print "skipped: " $3 }' "$RESULTS"
+awk -F '\t' '$1 == "failed" { print "failed: " $3 }' "$RESULTS"
+failed=$(n_of failed)
+echo "$(n_of passed) passed, $failed failed, $(n_of skipped) skipped"
 [[ $failed = 0 ]]

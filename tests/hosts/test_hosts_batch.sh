@@ -2,6 +2,7 @@
 # RANKS: 1
 # SLOW: deadlines have to pass
 # TIMEOUT: 300
+# WAITS
 # A data set on three pretended hosts, and one of them is cut off in the middle: the job ends, names the host, and
 # the same command goes on to the bytes of one undisturbed process. With one model over all hosts the
 # cut is in a collective, with a replica on each host between coordinator and replica.

@@ -2,6 +2,7 @@
 # RANKS: 1
 # SLOW: between hosts every answer takes its time, and deadlines have to pass
 # TIMEOUT: 300
+# WAITS
 # One model sharded over three pretended hosts: the same answers to the bit as on one rank, over a slow
 # network, too. A host that is cut off in the middle and a rank that is stopped are named, and the job ends.
 # Settings: PALIGRID (build/release/paligrid).

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 from program_case import BUILD, DATA, MICRO as GOOD, PALIGRID, check, on_ranks, verdict
 
@@ -247,11 +248,14 @@ def launch(ranks, args):
     return r.returncode, r.stdout, r.stderr
 
 
-def check_exit(name, args, status, message):
-    for ranks in (1, 3):
-        got, out, err = launch(ranks, args)
-        err = err.decode(errors="replace")
-        check(f"{name} on {ranks} rank(s)", got == status and message in err and not out, f"status {got}, expected {status} and {message!r}:\n{err}")
+def check_exits(cases):
+    """(name, arguments, exit status, part of the message); two at a time, as starting ranks is mostly waiting."""
+    jobs = [(ranks, *case) for case in cases for ranks in (1, 3)]
+    with ThreadPoolExecutor(2) as pool:
+        ends = pool.map(lambda job: launch(job[0], job[2]), jobs)
+        for (ranks, name, _, status, message), (got, out, err) in zip(jobs, ends):
+            err = err.decode(errors="replace")
+            check(f"{name} on {ranks} rank(s)", got == status and message in err and not out, f"status {got}, expected {status} and {message!r}:\n{err}")
 
 
 def check_rows(name, args, want):
@@ -270,15 +274,17 @@ def main():
     shutil.rmtree(WORK, ignore_errors=True)
     os.makedirs(os.path.join(WORK, "images"))
     only = sys.argv[1] if len(sys.argv) > 1 else ""
+    exits = []
     for i, (name, make, message) in enumerate(CHECKPOINTS):
         if only in name:
             folder = os.path.join(WORK, f"ckpt{i:02}")
             shutil.copytree(GOOD, folder)
             make(folder)
-            check_exit(name, ["run", "--model", folder, "--prompt", "caption en", "--max-new-tokens", "2", IMAGE], MODEL, message)
+            exits.append((name, ["run", "--model", folder, "--prompt", "caption en", "--max-new-tokens", "2", IMAGE], MODEL, message))
     for args, status, message in OPTIONS:
         if only in message:
-            check_exit(f"option {message}: {' '.join(args[-2:])[-60:]}", args, status, message)
+            exits.append((f"option {message}: {' '.join(args[-2:])[-60:]}", args, status, message))
+    check_exits(exits)
     want = bad_images(os.path.join(WORK, "images"))
     if only in "images":
         check_rows("images", [*RUN, "--json", *(os.path.join(WORK, "images", n) for n in want)], list(want.items()))

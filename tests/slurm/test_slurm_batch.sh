@@ -2,6 +2,7 @@
 # RANKS: 1
 # SLOW: a Slurm cluster with its time limits
 # TIMEOUT: 600
+# WAITS
 # The batch files of slurm/ on a real Slurm of four pretended nodes: a data set over three of them;
 # the time limit, a requeue, a node that is lost; an array of jobs that share a data set; a Slurm
 # without PMIx; a benchmark. Whatever happens, the results are to the byte those of one process.
