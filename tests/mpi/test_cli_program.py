@@ -8,6 +8,8 @@ number of ranks. What damaged input does is test_bad_input.py's subject.
 """
 import json
 import os
+import shutil
+import struct
 import subprocess
 import sys
 
@@ -121,6 +123,29 @@ def test_generation_options():
         f.write(f'model = {MODEL}\nmax-new-tokens = 4\nprompt = "caption en"\njson = true\nlog-level = error\n')
     status, out, err = launch("run", "--config", config, RGB)
     check("a configuration file", status == 0 and rows(out)[0]["tokens"] == tokens()["tokens"] and not err, (out, err))
+
+
+def test_ties_go_to_the_lower_id():
+    """Every token has a twin in the other half of the vocabulary, on another rank where there are several: each choice is a tie."""
+    model = os.path.join(TMP, "twins")
+    shutil.copytree(MODEL, model)
+    path = os.path.join(model, "model.safetensors")
+    with open(path, "r+b") as f:
+        n_head = struct.unpack("<Q", f.read(8))[0]
+        entry = json.loads(f.read(n_head))["language_model.model.embed_tokens.weight"]
+        begin, end = entry["data_offsets"]
+        half = (end - begin) // 2
+        f.seek(8 + n_head + begin)
+        low = f.read(half)
+        f.write(low)  # which follows at once
+    n_vocab = entry["shape"][0]
+    for image in (RGB, RGB2):
+        got = []
+        for greedy in ("full", "screened"):
+            status, out, err = launch("run", "-m", model, "-n", "12", "--ignore-eos", "--json", "--greedy", greedy, "-p", "caption en", image)
+            got.append(rows(out)[0]["tokens"] if check(f"--greedy {greedy}", status == 0, err) else [])
+        check("both ways choose the same", got[0] == got[1], got)
+        check("and the lower of two", len(got[0]) == 12 and max(got[0]) < n_vocab // 2, got)
 
 
 def test_dump_and_force():
