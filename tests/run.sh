@@ -73,7 +73,10 @@ export MPIRUN
 
 # ---- one test ----
 # A line per outcome, from both lanes: passed, failed, skipped or within; milliseconds; what it is of.
-RESULTS=$LOGS/results.tsv
+# They are this run's own: another run in the same build folder must not change the count.
+OWN=$(mktemp -d "${TMPDIR:-/tmp}/paligrid-run.XXXXXX")
+RESULTS=$OWN/results.tsv
+trap 'rm -rf "$OWN"' EXIT
 record() { # OUTCOME MS LINE
     printf '%s\t%s\t%s\n' "$@" >>"$RESULTS"
 }
@@ -211,14 +214,14 @@ fi
 if [[ $LANES = 1 || ${#patterns[@]} != 0 ]]; then
     run_lane both
 else
-    run_lane waits >"$LOGS/lane.log" 2>&1 &
+    run_lane waits >"$OWN/lane.log" 2>&1 &
     lane=$!
     # A lane ignores an interrupt from the keyboard, so it ends with this shell, and its test with it.
-    trap 'kill "$lane" $(pgrep -P "$lane") 2>/dev/null || true' EXIT
+    trap 'kill "$lane" $(pgrep -P "$lane") 2>/dev/null || true; rm -rf "$OWN"' EXIT
     run_lane main
     wait "$lane" || record failed 0 "the lane of tests that wait"
-    trap - EXIT
-    cat "$LOGS/lane.log"
+    trap 'rm -rf "$OWN"' EXIT
+    cat "$OWN/lane.log"
 fi
 
 [[ $BUILT = yes ]] || record failed 0 "make could not build everything; results may be older than the sources"
