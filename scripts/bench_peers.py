@@ -73,8 +73,8 @@ def compare(peer, phases, args, out):
     passes = [p for p in paligrid.PASSES if p in phases or p + "_text" in phases]
 
     def paced():
-        return paligrid.Paced(args.program, model, "--text-tokens", args.text_tokens, "--max-new-tokens", args.new_tokens, weights=weights,
-                              threads=args.threads, max_batch=max(args.batch), phases=passes)
+        return paligrid.Paced(args.program, model, "--text-tokens", args.text_tokens, "--max-new-tokens", args.new_tokens, "--greedy",
+                              args.greedy, weights=weights, threads=args.threads, max_batch=max(args.batch), phases=passes)
     with open_peer(peer, phases, args) as theirs, paligrid.Apart(paced, args.program, args.threads) if args.apart else paced() as ours:
         for batch in args.batch:
             compared = phases if batch == 1 else ("decode",) if "decode" in phases else ()
@@ -93,7 +93,8 @@ def add_row(out, ratios, peer, name, phase, batch, args):
     held = {"auto": "bf16"}.get(PEERS[peer][0], PEERS[peer][0])
     setting = f"{args.preset} {held} t{args.threads}"
     values = ratios.summary(phase)
-    notes = [f"{args.layers} layers" if args.layers else "", f"{args.vision_layers} vision layers" if args.vision_layers else ""]
+    notes = [f"{args.layers} layers" if args.layers else "", f"{args.vision_layers} vision layers" if args.vision_layers else "",
+             "greedy screened" if args.greedy == "screened" and phase == "decode" else ""]
     if values is None:
         values = {"dropped": ratios.dropped[phase]}
         notes.append("no steady round")
@@ -114,6 +115,7 @@ def options():
     ap.add_argument("--gemma-cpp", metavar="PROGRAM")
     ap.add_argument("--gemma-weights", metavar="FILE.sbs")
     ap.add_argument("--gemma-tokenizer", metavar="FILE.model")
+    ap.add_argument("--greedy", choices=("full", "screened"), default="full", help="how paligrid finds its tokens, which are the same (default: full)")
     ap.add_argument("--apart", action="store_true", help="beside llama.cpp and gemma.cpp: a side is in memory in its turns only")
     command_line.add_common(ap)
     return command_line.parse(ap, "peers", PEERS)
