@@ -48,6 +48,7 @@ struct bench_account {
 
 struct bench_row {
     const char *phase, *model, *weights, *activations, *greedy, *device, *unit;
+    int int4_group; /* 0: weights are not int4 */
     int ranks, threads, batch, text_tokens, new_tokens;
     struct bench_summary rate; /* in unit */
     struct bench_summary ms;   /* milliseconds of one unit of work */

@@ -74,7 +74,7 @@ def compare(peer, phases, args, out):
 
     def paced():
         return paligrid.Paced(args.program, model, "--text-tokens", args.text_tokens, "--max-new-tokens", args.new_tokens, "--greedy",
-                              args.greedy, weights=weights, threads=args.threads, max_batch=max(args.batch), phases=passes)
+                              args.greedy, "--int4-group", args.int4_group, weights=weights, threads=args.threads, max_batch=max(args.batch), phases=passes)
     with open_peer(peer, phases, args) as theirs, paligrid.Apart(paced, args.program, args.threads) if args.apart else paced() as ours:
         for batch in args.batch:
             compared = phases if batch == 1 else ("decode",) if "decode" in phases else ()
@@ -91,7 +91,8 @@ def compare(peer, phases, args, out):
 def add_row(out, ratios, peer, name, phase, batch, args):
     what = f"{phase} b{batch}" if batch > 1 else phase
     held = {"auto": "bf16"}.get(PEERS[peer][0], PEERS[peer][0])
-    setting = f"{args.preset} {held} t{args.threads}"
+    group = f":{args.int4_group}" if held == "int4" and args.int4_group != "32" else ""
+    setting = f"{args.preset} {held}{group} t{args.threads}"
     values = ratios.summary(phase)
     notes = [f"{args.layers} layers" if args.layers else "", f"{args.vision_layers} vision layers" if args.vision_layers else "",
              "greedy screened" if args.greedy == "screened" and phase == "decode" else ""]
@@ -116,6 +117,7 @@ def options():
     ap.add_argument("--gemma-weights", metavar="FILE.sbs")
     ap.add_argument("--gemma-tokenizer", metavar="FILE.model")
     ap.add_argument("--greedy", choices=("full", "screened"), default="full", help="how paligrid finds its tokens, which are the same (default: full)")
+    ap.add_argument("--int4-group", choices=("32", "64"), default="32", help="of paligrid's int4 weights (default: 32)")
     ap.add_argument("--apart", action="store_true", help="beside llama.cpp and gemma.cpp: a side is in memory in its turns only")
     command_line.add_common(ap)
     return command_line.parse(ap, "peers", PEERS)

@@ -27,6 +27,7 @@ static size_t fields_of(struct field *out, const struct bench_row *r, const char
         {.key = "phase", .text = r->phase},
         {.key = "model", .text = r->model},
         {.key = "weights", .text = r->weights},
+        {.key = "int4_group", .number = r->int4_group, .may_lack = true},
         {.key = "activations", .text = r->activations},
         {.key = "greedy", .text = r->greedy},
         {.key = "ranks", .number = r->ranks},
@@ -103,9 +104,13 @@ static void csv_item(FILE *f, const char *key, double ms, double wall_ms)
 
 /* ---- forms ---- */
 
-/* Inputs as exact as can be are not worth a word in the table. */
+/* Inputs as exact as can be are not worth a word in the table, nor are groups of 32. */
 static const char *forms_of(const struct bench_row *r, char *room, size_t n_room)
 {
+    if (r->int4_group > 32) {
+        snprintf(room, n_room, "%s:%d", r->weights, r->int4_group);
+        return room;
+    }
     if (strcmp(r->activations, "auto") == 0)
         return r->weights;
     snprintf(room, n_room, "%s/%s", r->weights, r->activations);

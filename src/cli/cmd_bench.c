@@ -127,6 +127,7 @@ static struct engine_params engine_params_of(const struct bench *b, enum weights
     return (struct engine_params){
         .decoder = {.embed_scale = weights_dtype(b->weights)},
         .weights = form,
+        .int4_group = b->row.int4_group,
         .place = (enum weights_place)b->options->load,
         .max_prompt_tokens = b->cfg.vision.n_patches + b->options->bench_text_tokens,
         .max_new_tokens = b->options->max_new_tokens,
@@ -151,7 +152,7 @@ static double matrix_bytes(const struct bench *b, enum weights_form form)
 {
     switch (form) {
     case WEIGHTS_INT4:
-        return 0.5 + 4.0 / 32; /* f16 scale and minimum for each 32 */
+        return 0.5 + 4.0 / b->row.int4_group; /* f16 scale and minimum for each group */
     case WEIGHTS_INT8:
         return 1; /* and a scale a row, too little to count */
     case WEIGHTS_BF16:
@@ -542,10 +543,12 @@ static int run_model(struct bench *b, const char *model)
     TRY(open_model(b, model));
     for (size_t w = 0; w < b->axes.n_weights; w++) {
         enum weights_form form = (enum weights_form)b->axes.weights[w];
-        size_t group;
+        size_t group = 32 << b->options->int4_group, stored = 0;
 
         if (form == WEIGHTS_AS_STORED)
-            form = weights_stored_form(b->weights, &group);
+            form = weights_stored_form(b->weights, &stored);
+        group = stored ? stored : group;
+        b->row.int4_group = form == WEIGHTS_INT4 ? (int)group : 0;
         TRY(session_check_activations(b->options, form, b->comm));
         b->row.weights = weights_name(b, form);
         for (size_t g = 0; g < b->axes.n_greedy; g++)

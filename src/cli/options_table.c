@@ -56,7 +56,7 @@ const struct option_row option_rows[] = {
     {"activations", 0, OPTION_CHOICE, AT(activations), "auto", 0, 0, "auto|int8", NULL,
      RANKS | BENCH, "int8: a prompt's inputs of int8 matrices are int8, too; auto: more exact"},
     {"int4-group", 0, OPTION_CHOICE, AT(int4_group), "32", 0, 0, "32|64", NULL,
-     LOADS | PLAN | COMMAND_CONVERT,
+     LOADS | PLAN | BENCH | COMMAND_CONVERT,
      "int4: weights of a row that share a scale and a minimum"},
     {"load", 0, OPTION_CHOICE, AT(load), "read", 0, 0, "read|map", NULL, RANKS | BENCH,
      "map: use the file's pages in place, one copy a node; not checked for NaN while loading"},

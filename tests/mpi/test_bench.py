@@ -85,6 +85,17 @@ def test_greedy_choices():
     check("fewer bytes", not screens or rows[1]["bytes"] < rows[0]["bytes"], rows)
 
 
+def test_groups_of_int4():
+    rows = {}
+    for group in ("32", "64"):
+        status, out, err = bench("-m", MODEL, "-w", "int4,bf16", "--int4-group", group, "-o", "json", "--phases", "decode")
+        check(f"groups of {group}", status == 0, err)
+        rows[group] = [json.loads(line) for line in out.splitlines()]
+        check("rows tell", [r["int4_group"] for r in rows[group]] == [int(group), None], out)
+    check("fewer bytes in larger groups", rows["64"][0]["bytes"] < rows["32"][0]["bytes"], rows)
+    check("nothing else changes", rows["64"][1]["bytes"] == rows["32"][1]["bytes"], rows)
+
+
 def test_csv_and_text():
     status, out, err = bench("-m", MODEL, "-t", "1", "-o", "csv", "--phases", "vision,decode", "--device", "ref")
     rows = list(csv.DictReader(io.StringIO(out)))
